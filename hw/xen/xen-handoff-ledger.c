@@ -1,0 +1,254 @@
+/*
+ * Xen firmware handoff: whose connection is it?
+ *
+ * The ledger remembers of every frontend which keys the toolstack gave it and
+ * what it looked like when the firmware had connected it.  It is fed by a
+ * watch on the guest's device/ directory and asked once, at the announcement.
+ * When in doubt it says so: a connection of the firmware that is left alone
+ * costs what it costs today, one of the OS that is torn down costs a disk.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "hw/xen/xen-handoff-ledger.h"
+
+typedef struct Frontend {
+    GHashTable *toolstack_keys; /* a set; NULL: never seen at rest */
+    XenHandoffOwner owner;
+    unsigned int sightings;
+    XenHandoffSighting *firmware; /* its connection while it is the owner */
+} Frontend;
+
+struct XenHandoffLedger {
+    GHashTable *frontends;      /* "vbd/51712" to Frontend */
+    unsigned int connections;   /* of these the firmware's */
+};
+
+XenHandoffSighting *xen_handoff_sighting_new(enum xenbus_state state)
+{
+    XenHandoffSighting *seen = g_new0(XenHandoffSighting, 1);
+
+    seen->state = state;
+    seen->keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    return seen;
+}
+
+bool xen_handoff_sighting_add(XenHandoffSighting *seen, const char *key,
+                              const char *value)
+{
+    if (g_hash_table_size(seen->keys) >= XEN_HANDOFF_MAX_KEYS ||
+        strlen(key) > XEN_HANDOFF_MAX_VALUE ||
+        strlen(value) > XEN_HANDOFF_MAX_VALUE) {
+        seen->too_much = true;
+        return false;
+    }
+    g_hash_table_replace(seen->keys, g_strdup(key), g_strdup(value));
+    return true;
+}
+
+void xen_handoff_sighting_free(XenHandoffSighting *seen)
+{
+    if (seen) {
+        g_hash_table_unref(seen->keys);
+        g_free(seen);
+    }
+}
+
+/* Grant references and ports repeat, so every key has to be the same */
+static bool sighting_equal(const XenHandoffSighting *a,
+                           const XenHandoffSighting *b)
+{
+    GHashTableIter iter;
+    gpointer key, value;
+
+    if (a->state != b->state || a->too_much || b->too_much ||
+        g_hash_table_size(a->keys) != g_hash_table_size(b->keys)) {
+        return false;
+    }
+    g_hash_table_iter_init(&iter, a->keys);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        if (g_strcmp0(g_hash_table_lookup(b->keys, key), value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The keys of the directory itself: of "queue-0/tx-ring-ref" the "queue-0" */
+static GHashTable *sighting_top_keys(const XenHandoffSighting *seen)
+{
+    GHashTable *set = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                            NULL);
+    GHashTableIter iter;
+    gpointer key;
+
+    g_hash_table_iter_init(&iter, seen->keys);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        g_hash_table_add(set, g_strndup(key, strcspn(key, "/")));
+    }
+    return set;
+}
+
+/*
+ * InitWait is no usual state of a frontend, Closing and Closed mean a firmware
+ * that did not get to the end: in all of them the OS finds a device that is not
+ * as the toolstack made it.
+ */
+static bool is_connection(enum xenbus_state state)
+{
+    return state >= XenbusStateInitWait && state <= XenbusStateClosed;
+}
+
+static void frontend_free(gpointer opaque)
+{
+    Frontend *f = opaque;
+
+    g_clear_pointer(&f->toolstack_keys, g_hash_table_unref);
+    xen_handoff_sighting_free(f->firmware);
+    g_free(f);
+}
+
+XenHandoffLedger *xen_handoff_ledger_new(void)
+{
+    XenHandoffLedger *ledger = g_new0(XenHandoffLedger, 1);
+
+    ledger->frontends = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                              frontend_free);
+    return ledger;
+}
+
+void xen_handoff_ledger_free(XenHandoffLedger *ledger)
+{
+    if (ledger) {
+        g_hash_table_unref(ledger->frontends);
+        g_free(ledger);
+    }
+}
+
+bool xen_handoff_ledger_knows(XenHandoffLedger *ledger, const char *frontend)
+{
+    return g_hash_table_contains(ledger->frontends, frontend);
+}
+
+bool xen_handoff_ledger_wants(XenHandoffLedger *ledger, const char *frontend)
+{
+    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
+
+    return !f || f->sightings < XEN_HANDOFF_MAX_SIGHTINGS;
+}
+
+unsigned int xen_handoff_ledger_connections(XenHandoffLedger *ledger)
+{
+    return ledger->connections;
+}
+
+static void set_owner(XenHandoffLedger *ledger, Frontend *f,
+                      XenHandoffOwner owner)
+{
+    ledger->connections -= f->owner == XEN_HANDOFF_FIRMWARE;
+    ledger->connections += owner == XEN_HANDOFF_FIRMWARE;
+    f->owner = owner;
+}
+
+XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
+                                       const char *frontend,
+                                       XenHandoffSighting *seen,
+                                       XenHandoffOs os)
+{
+    g_autoptr(XenHandoffSighting) owned = seen;
+    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
+
+    if (!f) {
+        /* No state yet: whoever makes it, toolstack or guest, is not done */
+        if (seen->state == XenbusStateUnknown ||
+            g_hash_table_size(ledger->frontends) >=
+            XEN_HANDOFF_MAX_FRONTENDS) {
+            return XEN_HANDOFF_NOBODY;
+        }
+        f = g_new0(Frontend, 1);
+        if (seen->state == XenbusStateInitialising && !seen->too_much) {
+            f->toolstack_keys = sighting_top_keys(seen);
+        }
+        g_hash_table_insert(ledger->frontends, g_strdup(frontend), f);
+    }
+
+    if (++f->sightings >= XEN_HANDOFF_MAX_SIGHTINGS) {
+        set_owner(ledger, f, XEN_HANDOFF_IN_DOUBT);
+    } else if (!is_connection(seen->state)) {
+        set_owner(ledger, f, XEN_HANDOFF_NOBODY);
+    } else if (os == XEN_HANDOFF_OS_ABSENT) {
+        set_owner(ledger, f, XEN_HANDOFF_FIRMWARE);
+    } else if (os == XEN_HANDOFF_OS_UNKNOWN) {
+        set_owner(ledger, f, XEN_HANDOFF_IN_DOUBT);
+    } else if (f->owner == XEN_HANDOFF_FIRMWARE ||
+               f->owner == XEN_HANDOFF_OS_TOUCHED) {
+        /*
+         * Perhaps the event is late and was still the firmware's doing.  That
+         * cannot be told from an OS that has just touched this frontend.
+         */
+        set_owner(ledger, f, XEN_HANDOFF_OS_TOUCHED);
+    } else {
+        set_owner(ledger, f, XEN_HANDOFF_OS);
+    }
+
+    g_clear_pointer(&f->firmware, xen_handoff_sighting_free);
+    if (f->owner == XEN_HANDOFF_FIRMWARE) {
+        f->firmware = g_steal_pointer(&owned);
+    }
+    return f->owner;
+}
+
+void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path)
+{
+    size_t len = strlen(path);
+    GHashTableIter iter;
+    gpointer name, f;
+
+    g_hash_table_iter_init(&iter, ledger->frontends);
+    while (g_hash_table_iter_next(&iter, &name, &f)) {
+        const char *rest = (const char *)name + len;
+
+        if (!len || (!strncmp(name, path, len) && (!*rest || *rest == '/'))) {
+            set_owner(ledger, f, XEN_HANDOFF_NOBODY);
+            g_hash_table_iter_remove(&iter);
+        }
+    }
+}
+
+XenHandoffOwner xen_handoff_ledger_owner(XenHandoffLedger *ledger,
+                                         const char *frontend,
+                                         const XenHandoffSighting *seen,
+                                         XenHandoffOs os)
+{
+    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
+
+    if (!is_connection(seen->state)) {
+        return XEN_HANDOFF_NOBODY;
+    }
+    if (os == XEN_HANDOFF_OS_ABSENT) {
+        return XEN_HANDOFF_FIRMWARE;
+    }
+    if (os == XEN_HANDOFF_OS_UNKNOWN) {
+        return XEN_HANDOFF_IN_DOUBT;
+    }
+    if (!f) {
+        return XEN_HANDOFF_OS;
+    }
+    if (f->owner == XEN_HANDOFF_FIRMWARE &&
+        !sighting_equal(f->firmware, seen)) {
+        return XEN_HANDOFF_OS_TOUCHED;
+    }
+    /* NOBODY: it was at rest when last seen, its event is still on the way */
+    return f->owner == XEN_HANDOFF_NOBODY ? XEN_HANDOFF_OS : f->owner;
+}
+
+bool xen_handoff_ledger_toolstack_wrote(XenHandoffLedger *ledger,
+                                        const char *frontend,
+                                        const char *key)
+{
+    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
+
+    return !f || !f->toolstack_keys ||
+           g_hash_table_contains(f->toolstack_keys, key);
+}

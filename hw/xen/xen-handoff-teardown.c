@@ -1,0 +1,336 @@
+/*
+ * Xen firmware handoff: leading backends back to InitWait
+ *
+ * What each backend needs before it lets go of the guest's pages is not
+ * written down in Xen's headers.  Linux blkback frees them when the frontend
+ * is Closed, netback when it leaves Connected, and both go to InitWait only
+ * from Closed, when the frontend is Initialising again.  So every frontend
+ * walks Closing, Closed, Initialising, and each step waits for the backend to
+ * follow: a watch reads the present value, a state that is overwritten at once
+ * was never seen.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/timer.h"
+#include "hw/xen/xen-bus-helper.h"
+#include "hw/xen/xen-handoff-teardown.h"
+#include "trace.h"
+
+/* How often to look at the backends of other processes */
+#define POLL_US 500
+
+/* The guest can make every transaction fail by writing all the time */
+#define MAX_TRANSACTIONS 8
+
+static const struct {
+    enum xenbus_state frontend; /* write this */
+    enum xenbus_state backend;  /* wait for that */
+} steps[] = {
+    { XenbusStateClosing, XenbusStateClosing },
+    { XenbusStateClosed, XenbusStateClosed },
+    { XenbusStateInitialising, XenbusStateInitWait },
+};
+
+/*
+ * Some backends do not return to InitWait: Linux scsiback by itself never, and
+ * none that the toolstack is about to remove ("online" is 0).
+ */
+static bool stays_closed(struct qemu_xs_handle *xsh, const char *backend)
+{
+    unsigned int online;
+
+    return strstr(backend, "/backend/vscsi/") ||
+           (xs_node_scanf(xsh, XBT_NULL, backend, "online", NULL, "%u",
+                          &online) == 1 && !online);
+}
+
+void xen_handoff_task_free(XenHandoffTask *task)
+{
+    g_free(task->name);
+    g_free(task->frontend);
+    g_free(task->backend);
+    error_free(task->error);
+    g_free(task);
+}
+
+enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
+                                         xs_transaction_t tid, const char *dir)
+{
+    char *value = xs_node_read(xsh, tid, NULL, NULL, "%s/state", dir);
+    enum xenbus_state state = XenbusStateUnknown;
+
+    if (!value) {
+        return XenbusStateUnknown; /* errno tells why */
+    }
+    /* strictly one digit: no overflow, no sign, nothing behind it */
+    if (value[0] >= '1' && value[0] <= '8' && !value[1]) {
+        state = value[0] - '0';
+    }
+    free(value);
+    errno = state == XenbusStateUnknown ? EINVAL : 0;
+    return state;
+}
+
+const char *xen_handoff_state_name(enum xenbus_state state)
+{
+    const char *name = xs_strstate(state);
+
+    return g_str_has_prefix(name, "XenbusState") ? name + strlen("XenbusState")
+                                                 : name;
+}
+
+/*
+ * Where an OS runs while we work, a state that is not the one that we know is
+ * the OS's word: it resets the frontend itself, or connects it.
+ */
+static bool still_ours(struct qemu_xs_handle *xsh, XenHandoffTask *task,
+                       xs_transaction_t tid)
+{
+    if (task->frontend_state != XenbusStateUnknown &&
+        task->frontend_state != xen_handoff_read_state(xsh, tid,
+                                                       task->frontend)) {
+        task->result = XEN_HANDOFF_TAKEN;
+    }
+    return task->result != XEN_HANDOFF_TAKEN;
+}
+
+static void write_state(struct qemu_xs_handle *xsh, XenHandoffTask *task,
+                        xs_transaction_t tid, enum xenbus_state state,
+                        Error **errp)
+{
+    trace_xen_fw_handoff_frontend_state(task->name,
+                                        xen_handoff_state_name(state));
+    xs_node_printf(xsh, tid, task->frontend, "state", errp, "%u", state);
+    if (task->frontend_state != XenbusStateUnknown) {
+        task->frontend_state = state;
+    }
+}
+
+/* One attempt; returns false if another writer came in between */
+static bool try_restore(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                        XenHandoffTask *task, Error **errp)
+{
+    ERRP_GUARD();
+    enum xenbus_state before = task->frontend_state;
+    xs_transaction_t tid = qemu_xen_xs_transaction_start(xsh);
+    unsigned int n = 0;
+    char **keys;
+
+    if (tid == XBT_NULL) {
+        error_setg_errno(errp, errno, "cannot start a xenstore transaction");
+        return true;
+    }
+    if (!still_ours(xsh, task, tid)) {
+        qemu_xen_xs_transaction_end(xsh, tid, true);
+        return true;
+    }
+    keys = qemu_xen_xs_directory(xsh, tid, task->frontend, &n);
+    if (!keys) {
+        error_setg_errno(errp, errno, "cannot list '%s'", task->frontend);
+    }
+    for (unsigned int i = 0; i < n && !*errp; i++) {
+        if (strcmp(keys[i], "state") &&
+            !xen_handoff_ledger_toolstack_wrote(ledger, task->name, keys[i])) {
+            g_autofree char *path = g_strdup_printf("%s/%s", task->frontend,
+                                                    keys[i]);
+
+            trace_xen_fw_handoff_remove(path);
+            xs_node_destroy(xsh, tid, path, errp);
+        }
+    }
+    free(keys); /* one block, the strings included */
+    if (!*errp) {
+        write_state(xsh, task, tid, XenbusStateInitialising, errp);
+    }
+    if (*errp) {
+        qemu_xen_xs_transaction_end(xsh, tid, true);
+        return true;
+    }
+    if (!qemu_xen_xs_transaction_end(xsh, tid, false)) {
+        if (errno == EAGAIN) {
+            task->frontend_state = before;
+            return false;
+        }
+        error_setg_errno(errp, errno, "cannot end a xenstore transaction");
+    }
+    return true;
+}
+
+/*
+ * The frontend as the toolstack made it.  In one transaction: neither the OS
+ * nor a backend sees Initialising together with a ring of the firmware.
+ */
+static void restore_frontend(struct qemu_xs_handle *xsh,
+                             XenHandoffLedger *ledger, XenHandoffTask *task,
+                             Error **errp)
+{
+    for (int i = 0; i < MAX_TRANSACTIONS; i++) {
+        if (try_restore(xsh, ledger, task, errp)) {
+            return;
+        }
+    }
+    error_setg(errp, "the guest kept writing to '%s', its keys are left there",
+               task->frontend);
+    write_state(xsh, task, XBT_NULL, XenbusStateInitialising, NULL);
+}
+
+static void finish(XenHandoffTask *task, XenHandoffResult result, int64_t start)
+{
+    if (task->result != XEN_HANDOFF_TAKEN) {
+        task->result = task->error ? XEN_HANDOFF_FAILED : result;
+    }
+    task->us = (get_clock() - start) / SCALE_US;
+}
+
+/*
+ * What the backend would do by itself, one watch event after the other.
+ *
+ * "state" is written first: whatever runs while a disk drains reads a frontend
+ * at rest and does not connect it again.  The watch events of our own writes
+ * come when all is done and find nothing to do.
+ */
+static void teardown_local(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                           XenHandoffTask *task)
+{
+    XenDevice *xendev = task->local;
+    XenDeviceClass *xendev_class = XEN_DEVICE_GET_CLASS(xendev);
+    int64_t start = get_clock();
+
+    trace_xen_fw_handoff_local(task->name);
+    if (!still_ours(xsh, task, XBT_NULL)) {
+        return;
+    }
+    write_state(xsh, task, XBT_NULL, XenbusStateInitialising, &task->error);
+    if (!task->error && xendev_class->frontend_changed) {
+        xendev_class->frontend_changed(xendev, XenbusStateClosing,
+                                       &task->error);
+    }
+    if (!task->error && xendev_class->frontend_changed) {
+        xendev_class->frontend_changed(xendev, XenbusStateClosed, &task->error);
+    }
+    if (!task->error) {
+        restore_frontend(xsh, ledger, task, &task->error);
+    }
+    xendev->frontend_state = XenbusStateInitialising;
+    /* also if the OS has been quick: it waits for InitWait */
+    if (!task->error && xendev->backend_online) {
+        xen_device_backend_set_state(xendev, XenbusStateInitWait);
+    }
+    task->backend_state = xendev->backend_state;
+    finish(task, XEN_HANDOFF_DONE, start);
+}
+
+/* Write what the task's step says; a failure ends the task */
+static void remote_write(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                         XenHandoffTask *task, int64_t start)
+{
+    enum xenbus_state state = steps[task->step].frontend;
+
+    task->waiting_for = steps[task->step].backend;
+    if (state == XenbusStateInitialising) {
+        if (stays_closed(xsh, task->backend)) {
+            task->waiting_for = XenbusStateClosed;
+        }
+        restore_frontend(xsh, ledger, task, &task->error);
+    } else if (still_ours(xsh, task, XBT_NULL)) {
+        write_state(xsh, task, XBT_NULL, state, &task->error);
+    }
+    if (task->error) {
+        finish(task, XEN_HANDOFF_FAILED, start);
+    }
+}
+
+/* A backend may be ahead of us: blkback goes from Closing to Closed at once */
+static bool backend_followed(XenHandoffTask *task)
+{
+    return task->backend_state == task->waiting_for ||
+           (task->waiting_for == XenbusStateClosing &&
+            task->backend_state == XenbusStateClosed);
+}
+
+/* Returns true if the backend has moved and the task with it */
+static bool remote_advance(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                           XenHandoffTask *task, int64_t start)
+{
+    task->backend_state = xen_handoff_read_state(xsh, XBT_NULL,
+                                                 task->backend);
+    if (task->backend_state == XenbusStateUnknown && errno == ENOENT) {
+        restore_frontend(xsh, ledger, task, &task->error);
+        finish(task, XEN_HANDOFF_GONE, start);
+        return true;
+    }
+    if (!backend_followed(task)) {
+        return false;
+    }
+    trace_xen_fw_handoff_backend_state(
+        task->backend, xen_handoff_state_name(task->backend_state));
+    if (++task->step == ARRAY_SIZE(steps)) {
+        finish(task, XEN_HANDOFF_DONE, start);
+    } else {
+        remote_write(xsh, ledger, task, start);
+    }
+    return true;
+}
+
+static void remote_give_up(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                           XenHandoffTask *task, int64_t start)
+{
+    trace_xen_fw_handoff_hanging(task->backend,
+                                 xen_handoff_state_name(task->waiting_for));
+    if (steps[task->step].frontend != XenbusStateInitialising) {
+        restore_frontend(xsh, ledger, task, &task->error);
+    }
+    finish(task, XEN_HANDOFF_HANGING, start);
+}
+
+void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                          GPtrArray *tasks, uint32_t timeout_ms)
+{
+    g_autoptr(GPtrArray) remote = g_ptr_array_new();
+    int64_t start = get_clock();
+    int64_t deadline;
+
+    /* The others work while we do */
+    for (guint i = 0; i < tasks->len; i++) {
+        XenHandoffTask *task = g_ptr_array_index(tasks, i);
+
+        if (task->local) {
+            continue;
+        }
+        remote_write(xsh, ledger, task, start);
+        if (task->result == XEN_HANDOFF_RUNNING) {
+            g_ptr_array_add(remote, task);
+        }
+    }
+    for (guint i = 0; i < tasks->len; i++) {
+        XenHandoffTask *task = g_ptr_array_index(tasks, i);
+
+        if (task->local) {
+            teardown_local(xsh, ledger, task);
+        }
+    }
+
+    /* The bound is for those who may hang: a disk's drain is not in it */
+    deadline = get_clock() + (int64_t)timeout_ms * SCALE_MS;
+    while (remote->len && get_clock() < deadline) {
+        bool moved = false;
+
+        for (guint i = remote->len; i-- > 0;) {
+            XenHandoffTask *task = g_ptr_array_index(remote, i);
+
+            moved |= remote_advance(xsh, ledger, task, start);
+            if (task->result != XEN_HANDOFF_RUNNING) {
+                g_ptr_array_remove_index_fast(remote, i);
+            }
+        }
+        if (!moved) {
+            g_usleep(POLL_US);
+        }
+    }
+    for (guint i = 0; i < remote->len; i++) {
+        remote_give_up(xsh, ledger, g_ptr_array_index(remote, i), start);
+    }
+}

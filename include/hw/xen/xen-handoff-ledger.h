@@ -1,0 +1,166 @@
+/*
+ * Xen firmware handoff: whose connection is it?
+ *
+ * Pure bookkeeping: nothing here touches xenstore, Xen or QEMU's devices.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_XEN_HANDOFF_LEDGER_H
+#define HW_XEN_HANDOFF_LEDGER_H
+
+#include "hw/xen/interface/io/xenbus.h"
+
+/*
+ * What one ledger holds at most.  Xen's own default quota lets a guest own
+ * 1000 nodes in xenstore, so an honest guest never meets these.
+ */
+#define XEN_HANDOFF_MAX_FRONTENDS 1024
+#define XEN_HANDOFF_MAX_KEYS      128
+#define XEN_HANDOFF_MAX_VALUE     256
+
+/* How often the ledger wants to see one frontend; firmware needs a few times */
+#define XEN_HANDOFF_MAX_SIGHTINGS 1000
+
+/**
+ * XenHandoffOs: has an operating system taken the guest over?
+ *
+ * Told by HVM_PARAM_CALLBACK_IRQ: firmware polls and leaves it 0, every OS
+ * with PV drivers sets it before it attaches its first frontend (libxl relies
+ * on the same in libxl__domain_pvcontrol_available()).
+ *
+ * @XEN_HANDOFF_OS_ABSENT: the parameter is 0, only firmware has run
+ * @XEN_HANDOFF_OS_PRESENT: the parameter is set
+ * @XEN_HANDOFF_OS_UNKNOWN: the parameter cannot be read
+ */
+typedef enum XenHandoffOs {
+    XEN_HANDOFF_OS_ABSENT,
+    XEN_HANDOFF_OS_PRESENT,
+    XEN_HANDOFF_OS_UNKNOWN,
+} XenHandoffOs;
+
+/**
+ * XenHandoffOwner: whose is the connection of a frontend, and how is it known?
+ *
+ * @XEN_HANDOFF_NOBODY: there is no connection
+ * @XEN_HANDOFF_FIRMWARE: the firmware's, to be torn down
+ * @XEN_HANDOFF_OS: the OS made it
+ * @XEN_HANDOFF_OS_TOUCHED: the firmware made it, but it changed under the OS
+ * @XEN_HANDOFF_IN_DOUBT: no telling, so it is left alone
+ */
+typedef enum XenHandoffOwner {
+    XEN_HANDOFF_NOBODY,
+    XEN_HANDOFF_FIRMWARE,
+    XEN_HANDOFF_OS,
+    XEN_HANDOFF_OS_TOUCHED,
+    XEN_HANDOFF_IN_DOUBT,
+} XenHandoffOwner;
+
+/**
+ * XenHandoffSighting: what one look into a frontend's directory found
+ *
+ * @state: its xenbus state, XenbusStateUnknown if it has none
+ * @keys: every other key below it with its value, sub-directories as
+ *        "queue-0/tx-ring-ref"; char * to char *
+ * @too_much: the directory exceeds XEN_HANDOFF_MAX_KEYS or _VALUE, so @keys is
+ *            not all of it
+ */
+typedef struct XenHandoffSighting {
+    enum xenbus_state state;
+    GHashTable *keys;
+    bool too_much;
+} XenHandoffSighting;
+
+/** xen_handoff_sighting_new: an empty sighting in @state */
+XenHandoffSighting *xen_handoff_sighting_new(enum xenbus_state state);
+
+/**
+ * xen_handoff_sighting_add: add one key
+ * @key: relative to the frontend's directory
+ * @value: its value
+ *
+ * Returns false, and marks the sighting @too_much, beyond the limits above.
+ */
+bool xen_handoff_sighting_add(XenHandoffSighting *seen, const char *key,
+                              const char *value);
+
+void xen_handoff_sighting_free(XenHandoffSighting *seen);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XenHandoffSighting, xen_handoff_sighting_free)
+
+typedef struct XenHandoffLedger XenHandoffLedger;
+
+XenHandoffLedger *xen_handoff_ledger_new(void);
+void xen_handoff_ledger_free(XenHandoffLedger *ledger);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XenHandoffLedger, xen_handoff_ledger_free)
+
+/**
+ * xen_handoff_ledger_knows: has @frontend been seen before?
+ */
+bool xen_handoff_ledger_knows(XenHandoffLedger *ledger, const char *frontend);
+
+/**
+ * xen_handoff_ledger_wants: is it worth looking at @frontend again?
+ *
+ * Not after XEN_HANDOFF_MAX_SIGHTINGS: a guest that changes it without end must
+ * not keep us busy.  From then on nobody can tell whose it is.
+ */
+bool xen_handoff_ledger_wants(XenHandoffLedger *ledger, const char *frontend);
+
+/**
+ * xen_handoff_ledger_connections: how many does the firmware own?
+ */
+unsigned int xen_handoff_ledger_connections(XenHandoffLedger *ledger);
+
+/**
+ * xen_handoff_ledger_saw: a frontend appeared or changed its state
+ * @frontend: its name, "vbd/51712"
+ * @seen: what was found there; the ledger takes it over
+ * @os: HVM_PARAM_CALLBACK_IRQ as read after @seen
+ *
+ * The first sight of a frontend at rest tells what the toolstack wrote: the
+ * guest has not run yet, or not yet heard of the device.
+ *
+ * Returns whose the connection is by now, XEN_HANDOFF_NOBODY also when the
+ * ledger is full.
+ */
+XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
+                                       const char *frontend,
+                                       XenHandoffSighting *seen,
+                                       XenHandoffOs os);
+
+/**
+ * xen_handoff_ledger_gone: a directory was removed
+ * @path: a frontend, "vbd/51712", a class of them, "vbd", or "" for all
+ */
+void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path);
+
+/**
+ * xen_handoff_ledger_owner: decide at the announcement
+ * @frontend: its name
+ * @seen: what xenstore holds now; a watch event may still be on its way, so
+ *        what the ledger saw last is not enough
+ * @os: HVM_PARAM_CALLBACK_IRQ now
+ *
+ * Without an OS every connection is the firmware's, also one that the ledger
+ * has not seen yet.  With an OS only one that the ledger saw before it, and
+ * that has not changed since.
+ */
+XenHandoffOwner xen_handoff_ledger_owner(XenHandoffLedger *ledger,
+                                         const char *frontend,
+                                         const XenHandoffSighting *seen,
+                                         XenHandoffOs os);
+
+/**
+ * xen_handoff_ledger_toolstack_wrote: was @key there before the firmware?
+ * @key: a key in the frontend's directory itself, no sub-directory
+ *
+ * A frontend that was never seen at rest counts as all the toolstack's, so
+ * that nothing of it is removed.
+ */
+bool xen_handoff_ledger_toolstack_wrote(XenHandoffLedger *ledger,
+                                        const char *frontend,
+                                        const char *key);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * Xen firmware handoff: leading backends back to InitWait
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_XEN_HANDOFF_TEARDOWN_H
+#define HW_XEN_HANDOFF_TEARDOWN_H
+
+#include "hw/xen/xen-bus.h"
+#include "hw/xen/xen-handoff-ledger.h"
+
+/**
+ * XenHandoffResult: how the teardown of one frontend ended
+ *
+ * @XEN_HANDOFF_RUNNING: not yet
+ * @XEN_HANDOFF_DONE: frontend Initialising, backend in InitWait, or in Closed
+ *                    if it is of those that stay there
+ * @XEN_HANDOFF_GONE: there is no backend (any more) to wait for
+ * @XEN_HANDOFF_HANGING: the backend did not follow in time
+ * @XEN_HANDOFF_TAKEN: the OS uses the frontend by now; left as it is
+ * @XEN_HANDOFF_FAILED: something else went wrong, see its error
+ */
+typedef enum XenHandoffResult {
+    XEN_HANDOFF_RUNNING,
+    XEN_HANDOFF_DONE,
+    XEN_HANDOFF_GONE,
+    XEN_HANDOFF_HANGING,
+    XEN_HANDOFF_TAKEN,
+    XEN_HANDOFF_FAILED,
+} XenHandoffResult;
+
+/**
+ * XenHandoffTask: the teardown of one frontend
+ *
+ * Filled in by the caller:
+ * @name: as the ledger knows it, "vbd/51712"
+ * @frontend: its directory in xenstore
+ * @backend: its backend's directory, which must be one that can be trusted
+ * @local: the backend if it is one of this process
+ * @frontend_state: if an OS runs meanwhile, the state that the frontend is in:
+ *                  once it is in another, the OS has taken it.
+ *                  XenbusStateUnknown while there is no OS.
+ *
+ * Filled in by xen_handoff_teardown():
+ * @result: how it ended
+ * @waiting_for: the state that the backend has to reach
+ * @backend_state: the state the backend was in when last looked at
+ * @us: how long it took, in microseconds
+ * @error: if FAILED, what went wrong
+ */
+typedef struct XenHandoffTask {
+    char *name;
+    char *frontend;
+    char *backend;
+    XenDevice *local;
+    enum xenbus_state frontend_state;
+
+    XenHandoffResult result;
+    enum xenbus_state waiting_for;
+    enum xenbus_state backend_state;
+    int64_t us;
+    Error *error;
+
+    unsigned int step; /* private */
+} XenHandoffTask;
+
+void xen_handoff_task_free(XenHandoffTask *task);
+
+/**
+ * xen_handoff_read_state: read the state of a frontend or backend
+ * @xsh: where to read
+ * @tid: in which transaction
+ * @dir: its directory
+ *
+ * Returns XenbusStateUnknown if there is none, with errno as of the read, or
+ * none of the protocol's, with errno EINVAL: a guest may write what it likes.
+ */
+enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
+                                         xs_transaction_t tid,
+                                         const char *dir);
+
+/**
+ * xen_handoff_state_name: a state as a person reads it, "InitWait"
+ */
+const char *xen_handoff_state_name(enum xenbus_state state);
+
+/**
+ * xen_handoff_teardown: close connections from the backend's domain
+ * @xsh: xenstore
+ * @ledger: tells which keys the toolstack wrote; all others are removed
+ * @tasks: array of XenHandoffTask
+ * @timeout_ms: how long to wait for all backends of others together, once
+ *              those of this process are done
+ *
+ * Backends in this process are called directly: their watch events could only
+ * come when the caller has returned.  All others, in dom0's kernel or in
+ * another domain, are led through xenstore, all at the same time and each at
+ * its own pace.
+ *
+ * Whatever else happens, every frontend that no OS has taken ends Initialising
+ * with the toolstack's keys alone, so that an OS finds a device that it can at
+ * least try.
+ */
+void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                          GPtrArray *tasks, uint32_t timeout_ms);
+
+#endif
