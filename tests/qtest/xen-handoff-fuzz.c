@@ -1,0 +1,1153 @@
+/*
+ * Fuzzer for the Xen firmware handoff: ports and xenstore with a live OS
+ *
+ * A round is a QEMU and a random sequence of acts: a firmware connects devices
+ * and leaves them open, a guest writes nonsense to xenstore and to the ports,
+ * dom0 plugs and unplugs, the machine is reset.  At some point of most rounds
+ * an OS comes up, connects a disk and keeps it.  Whatever happens from then on
+ * may not touch that connection, and when all is closed nothing may be left.
+ *
+ * What is done depends on the seed alone: every act draws its numbers first,
+ * from its own generator, and none depends on what QEMU did with them.
+ *
+ *   QTEST_QEMU_BINARY=... xen-handoff-fuzz --seconds 600
+ *   QTEST_QEMU_BINARY=... xen-handoff-fuzz --seed N --rounds 1 --verbose
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/timer.h"
+#include "libqtest.h"
+#include "libqos/xen-frontend.h"
+#include "hw/xen/interface/grant_table.h"
+
+#define ACT_SECONDS   20        /* an act that takes longer hangs */
+#define SETTLE_MS     10000     /* what is closed must be closed by then */
+#define GLANCE_MS     5         /* who connects to garbage waits so long */
+#define DISK_SECTORS  64
+#define PLATFORM_SLOT 4
+#define BAR0          0xc000    /* where we map xen-platform's BAR 0 */
+
+/*
+ * Who connects an old ring again has xen-block read responses as requests.
+ * The sixth would be a discard, of 2^50 sectors maybe, and that many parts of
+ * it at once eat up all memory.
+ */
+#define MAX_REQUESTS  5
+
+typedef struct Device {
+    const char *name;
+    bool local, plugged;
+    /* as the toolstack made it */
+    char *frontend, *backend;
+    char **keys, **values;
+} Device;
+
+enum { XVDA, XVDB, XVDC, VIF0, CONSOLE1, VBD2000, VBD2001, VBD2002, VIF1, VIF2,
+       VSCSI0, DEVICES };
+
+#define FIRST_REMOTE   VBD2000
+#define FIRST_UNPLUGGY VBD2001  /* those before are there from the start */
+
+static const char *const device_name[DEVICES] = {
+    [XVDA] = "vbd/51712", [XVDB] = "vbd/51728", [XVDC] = "vbd/51744",
+    [VIF0] = "vif/0", [CONSOLE1] = "console/1",
+    [VBD2000] = "vbd/2000", [VBD2001] = "vbd/2001", [VBD2002] = "vbd/2002",
+    [VIF1] = "vif/1", [VIF2] = "vif/2", [VSCSI0] = "vscsi/0",
+};
+
+typedef struct Fuzz {
+    QTestState *qts;
+    QXenGuest *g;
+    char *log, *bios, *disk[2]; /* files */
+    int wire[2];
+    QXenOpen before;
+    Device device[DEVICES];
+    QXenPage blank[4];          /* what is no ring but can be mapped as one */
+    bool tame;                  /* nobody writes nonsense to local devices */
+
+    unsigned int os_device;     /* which one the OS will have */
+    bool os_up;
+    QXenVbd *os;
+    char *os_keys;
+} Fuzz;
+
+/* --- what to say when it fails -------------------------------------------- */
+
+static uint32_t seed;
+static unsigned int act;
+static uint64_t acts;
+static bool verbose, tap;
+static char doing[256];
+
+static void G_GNUC_PRINTF(1, 2) tell(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(doing, sizeof(doing), fmt, ap);
+    va_end(ap);
+    if (verbose) {
+        printf("%s%u: %s\n", tap ? "# " : "", act, doing);
+        fflush(stdout);
+    }
+}
+
+static void on_abort(void *opaque)
+{
+    Fuzz *f = opaque;
+    static bool said;
+
+    /* killing QEMU aborts again if it is dead already */
+    if (said) {
+        return;
+    }
+    said = true;
+    fprintf(stderr, "fuzz: FAILED in seed %u, act %u: %s\n"
+            "fuzz: QEMU's log is %s\n", seed, act, doing, f->log);
+}
+
+static void on_alarm(int sig)
+{
+    static const char text[] = "fuzz: hangs\n";
+
+    if (write(STDERR_FILENO, text, sizeof(text) - 1)) {
+        /* whether or not it could be said */
+    }
+    abort();
+}
+
+/* g_error() outside of g_test ends in a trap, which libqtest does not see */
+static void on_trap(int sig)
+{
+    abort();
+}
+
+static void no_print(const char *text)
+{
+}
+
+/* --- drawing -------------------------------------------------------------- */
+
+static unsigned int below(GRand *r, unsigned int n)
+{
+    return g_rand_int_range(r, 0, n);
+}
+
+static bool percent(GRand *r, unsigned int p)
+{
+    return below(r, 100) < p;
+}
+
+#define one_of(r, array) ((array)[below(r, ARRAY_SIZE(array))])
+
+static bool is_os(Fuzz *f, const Device *d)
+{
+    return f->os_up && d == &f->device[f->os_device];
+}
+
+/* Never the OS's */
+static Device *any_device(Fuzz *f, GRand *r)
+{
+    unsigned int i = below(r, DEVICES);
+
+    if (is_os(f, &f->device[i])) {
+        i = (i + 1) % DEVICES;
+    }
+    return &f->device[i];
+}
+
+/* --- xenstore, whether or not it works ------------------------------------ */
+
+static char *read_key(Fuzz *f, const char *dir, const char *key)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s", dir, key);
+
+    return qxen_read(f->g, path);
+}
+
+static void set_state(Fuzz *f, const Device *d, XenbusState state)
+{
+    qxen_try(f->g, "guest-write %s/state %d", d->frontend, state);
+}
+
+/* Wait for one of two states, but not for ever; returns whether it came */
+static bool wait_for(Fuzz *f, const char *path, XenbusState a, XenbusState b,
+                     unsigned int ms)
+{
+    int64_t end = g_get_monotonic_time() + ms * 1000;
+    XenbusState is;
+
+    while ((is = qxen_state(f->g, path)) != a && is != b) {
+        if (g_get_monotonic_time() > end) {
+            return false;
+        }
+        g_usleep(200);
+    }
+    return true;
+}
+
+/* --- devices -------------------------------------------------------------- */
+
+static void remember(Fuzz *f, Device *d)
+{
+    unsigned int n;
+
+    d->backend = read_key(f, d->frontend, "backend");
+    d->keys = qxen_ls(f->g, d->frontend);
+    n = g_strv_length(d->keys);
+    d->values = g_new0(char *, n + 1);
+    for (unsigned int i = 0; i < n; i++) {
+        d->values[i] = read_key(f, d->frontend, d->keys[i]);
+    }
+    d->plugged = true;
+}
+
+static void forget(Device *d)
+{
+    g_clear_pointer(&d->backend, g_free);
+    g_clear_pointer(&d->keys, g_strfreev);
+    g_clear_pointer(&d->values, g_strfreev);
+    d->plugged = false;
+}
+
+static void plug(Fuzz *f, Device *d, const char *options)
+{
+    qxen_remote(f->g, d->name, options);
+    remember(f, d);
+}
+
+static void unplug(Fuzz *f, Device *d)
+{
+    g_auto(GStrv) part = g_strsplit(d->name, "/", 2);
+
+    qxen_cmd(f->g, "unplug %s %s", part[0], part[1]);
+    forget(d);
+}
+
+/* Whether the frontend still says where its backend is */
+static bool intact(Fuzz *f, const Device *d)
+{
+    for (char **key = d->keys; *key; key++) {
+        if (g_str_has_prefix(*key, "backend")) {
+            g_autofree char *is = read_key(f, d->frontend, *key);
+
+            if (g_strcmp0(is, d->values[key - d->keys])) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void clean_keys(Fuzz *f, const Device *d)
+{
+    g_auto(GStrv) is = NULL;
+
+    qxen_try(f->g, "write %s/state 6", d->frontend);
+    is = qxen_ls(f->g, d->frontend);
+    for (char **key = is; *key; key++) {
+        if (strcmp(*key, "state")) {
+            qxen_try(f->g, "rm %s/%s", d->frontend, *key);
+        }
+    }
+    for (unsigned int i = 0; d->keys[i]; i++) {
+        if (strcmp(d->keys[i], "state")) {
+            qxen_try(f->g, "write %s/%s %s", d->frontend, d->keys[i],
+                     d->values[i]);
+        }
+    }
+}
+
+/* As an OS does that does not trust what it finds; returns false if it fails */
+static bool close_device(Fuzz *f, const Device *d, unsigned int ms)
+{
+    set_state(f, d, XenbusStateClosing);
+    wait_for(f, d->backend, XenbusStateClosing, XenbusStateClosed, ms);
+    set_state(f, d, XenbusStateClosed);
+    wait_for(f, d->backend, XenbusStateClosed, XenbusStateClosed, ms);
+    clean_keys(f, d);
+    set_state(f, d, XenbusStateInitialising);
+    return wait_for(f, d->backend, XenbusStateInitWait,
+                    d == &f->device[VSCSI0] ? XenbusStateClosed
+                                            : XenbusStateInitWait, ms);
+}
+
+/* --- acts: a firmware or any other driver --------------------------------- */
+
+static void connect_vbd(Fuzz *f, const Device *d, const QXenConnect *how,
+                        unsigned int requests, bool finish)
+{
+    QXenVbd *vbd = qxen_vbd_connect(f->g, d->name, how);
+
+    if (finish) {
+        wait_for(f, d->backend, XenbusStateConnected, XenbusStateConnected,
+                 GLANCE_MS);
+        set_state(f, d, XenbusStateConnected);
+    }
+    for (unsigned int i = 0; i < requests; i++) {
+        qxen_vbd_submit(vbd, d == &f->device[XVDC] && i & 1, i, 8, NULL);
+    }
+    qxen_vbd_abandon(vbd);
+}
+
+static void connect_any(Fuzz *f, const Device *d, unsigned int order,
+                        bool persistent, unsigned int queues,
+                        unsigned int requests, bool finish)
+{
+    const QXenConnect how = {
+        .ring_order = order, .persistent = persistent, .queues = queues,
+        .over = true, .no_wait = true,
+    };
+
+    if (g_str_has_prefix(d->name, "vif")) {
+        QXenVif *vif = qxen_vif_connect(f->g, d->name, &how);
+
+        qxen_vif_post(vif, requests);
+        qxen_vif_abandon(vif);
+    } else if (g_str_has_prefix(d->name, "console")) {
+        qxen_console_abandon(qxen_console_connect(f->g, d->name, &how));
+    } else {
+        connect_vbd(f, d, &how, d->local ? requests : 0, finish);
+    }
+    if (finish) {
+        wait_for(f, d->backend, XenbusStateConnected, XenbusStateConnected,
+                 GLANCE_MS);
+    }
+}
+
+static void connect_device(Fuzz *f, GRand *r, const Device *d)
+{
+    unsigned int order = below(r, 4) ? 0 : below(r, 3);
+    unsigned int queues = d == &f->device[VIF0] ? 0 : below(r, 5);
+    unsigned int requests = below(r, MAX_REQUESTS + 1);
+    bool persistent = percent(r, 30), finish = percent(r, 75);
+
+    if (!d->plugged) {
+        return;
+    }
+    tell("connect %s order=%u queues=%u requests=%u persistent=%d finish=%d",
+         d->name, order, queues, requests, persistent, finish);
+    if (intact(f, d)) {
+        connect_any(f, d, order, persistent, queues, requests, finish);
+    }
+}
+
+static void act_connect(Fuzz *f, GRand *r)
+{
+    connect_device(f, r, any_device(f, r));
+}
+
+static void act_close(Fuzz *f, GRand *r)
+{
+    Device *d = any_device(f, r);
+
+    if (d->plugged) {
+        tell("close %s", d->name);
+        close_device(f, d, GLANCE_MS);
+    }
+}
+
+/* A device that stops halfway, or does it all without waiting */
+static void act_states(Fuzz *f, GRand *r)
+{
+    Device *d = any_device(f, r);
+    unsigned int n = 1 + below(r, 5);
+
+    for (unsigned int i = 0; i < n; i++) {
+        XenbusState state = 1 + below(r, 6);
+
+        tell("state %s %d", d->name, state);
+        if (d->plugged) {
+            set_state(f, d, state);
+        }
+    }
+}
+
+/* --- acts: nonsense in xenstore ------------------------------------------- */
+
+/* Not "x86_32-abi", see MAX_REQUESTS */
+static const char *const values[] = {
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "04", "+4", "-1",
+    "4 ", " 4", "4x", "4.0", "0x4", "", " ", "four", "4294967295",
+    "4294967296", "4294967299", "4294967300", "18446744073709551620",
+    "99999999999999999999999999", "2147483648", "%s%n%d", "\\x00\\x04",
+    "\"'<>&", "/", "//", "state", "..", "../51712", "/libxl/7/device/vbd/51712",
+    "/local/domain/0/backend/qdisk/7/51712",
+    "/local/domain/0/backend/qdisk/7/51728",
+    "/local/domain/0/backend/vbd/7/2000", "/local/domain/0/backend/vbd/7/2001",
+    "/local/domain/0/backend/vif/7/1", "/local/domain/0/backend/vbd/8/2000",
+    "/local/domain/3/backend/vbd/7/2000", "/local/domain/0/backend/vbd/7",
+    "/local/domain/7/device/vbd/2001", "/local/domain/7/device/vbd/51712",
+    "/local/domain/7/backend/vbd/7/2001", "local/domain/0/backend/vbd/7/2000",
+    "/local/domain/0/backend/vbd/7/2000/", "x86_64-abi",
+};
+
+static const char *const keys[] = {
+    "backend", "backend", "backend-id", "ring-ref", "ring-ref0", "ring-ref1",
+    "ring-page-order", "event-channel", "event-channel-tx", "event-channel-rx",
+    "tx-ring-ref", "rx-ring-ref", "multi-queue-num-queues", "queue-0",
+    "queue-0/tx-ring-ref", "queue-0/event-channel", "queue-1/rx-ring-ref",
+    "queue-1/event-channel", "queue-17/state", "protocol", "port", "type",
+    "feature-persistent", "request-rx-copy", "handle", "mac", "a/b/c/d",
+    "state/state", "backend/state", "online", "frontend", "virtual-device",
+    "xyzzy", "a.b@c-d_e",
+};
+
+static const char *const bogus[] = {
+    "vbd/51713", "vbd/5171", "vbd/517120", "vbd/0", "vbd/x", "vbd/-1",
+    "vbd/4294967299", "vbd", "vif/9", "vif/00", "console/0", "console/2",
+    "pci/0", "vscsi/7", "vkbd/0", "nonsense/1", "nonsense/1/2", "a/b/c/d",
+    "9pfs/0", "suspend", "vbd/2000x",
+};
+
+static char *any_value(Fuzz *f, GRand *r)
+{
+    static const unsigned int lengths[] = { 255, 256, 257, 1024, 2048, 4000 };
+    unsigned int kind = below(r, 100);
+    unsigned int len = one_of(r, lengths), page = below(r, 4);
+    const char *fixed = one_of(r, values);
+    char random[12] = "";
+
+    for (size_t i = 0; i < sizeof(random) - 1; i++) {
+        random[i] = ' ' + below(r, 95);
+    }
+    if (kind < 60) {
+        return g_strdup(fixed);
+    } else if (kind < 75) {
+        return g_strnfill(len, random[0] == ' ' ? '4' : random[0]);
+    } else if (kind < 90) {
+        return g_strdup_printf("%u", f->blank[page].ref);
+    }
+    return g_strdup(random);
+}
+
+/* Where nonsense goes: to @d or, since there is no @d, to a bogus frontend */
+static char *any_dir(Fuzz *f, GRand *r)
+{
+    Device *d = any_device(f, r);
+    const char *name = one_of(r, bogus);
+    bool use = percent(r, 75);
+
+    return use && !(f->tame && d->local) ? g_strdup(d->frontend)
+                                         : g_strdup_printf(QXEN_DEVICES "%s",
+                                                           name);
+}
+
+static char *any_path(Fuzz *f, GRand *r)
+{
+    g_autofree char *dir = any_dir(f, r);
+    const char *key = one_of(r, keys);
+
+    return g_strdup_printf("%s/%s", dir, percent(r, 40) ? "state" : key);
+}
+
+static void act_write(Fuzz *f, GRand *r)
+{
+    g_autofree char *path = any_path(f, r);
+    g_autofree char *value = any_value(f, r);
+
+    tell("guest-write %s '%.40s'", path, value);
+    qxen_try(f->g, "guest-write %s %s", path, value);
+}
+
+/* A frontend that is none, with a state and what else one needs */
+static void act_bogus(Fuzz *f, GRand *r)
+{
+    const char *name = one_of(r, bogus);
+    unsigned int state = below(r, 10), n = below(r, 4);
+
+    tell("bogus %s in state %u with %u keys", name, state, n);
+    for (unsigned int i = 0; i < n; i++) {
+        const char *key = one_of(r, keys);
+        g_autofree char *value = any_value(f, r);
+
+        qxen_try(f->g, "guest-write " QXEN_DEVICES "%s/%s %s", name, key,
+                 value);
+    }
+    qxen_try(f->g, "guest-write " QXEN_DEVICES "%s/state %u", name, state);
+}
+
+/* Somebody writes while QEMU reads */
+static void act_meddle(Fuzz *f, GRand *r)
+{
+    static const char *const triggers[] = {
+        "state", "backend", "ring-ref", "event-channel", "protocol",
+    };
+    const Device *d = &f->device[below(r, DEVICES)];
+    const char *key = one_of(r, triggers);
+    bool at_backend = percent(r, 30);
+    unsigned int n = 1 + below(r, 10);
+    g_autofree char *path = any_path(f, r);
+    g_autofree char *value = any_value(f, r);
+
+    if (!d->plugged) {
+        return;
+    }
+    /* it lives on, maybe until an OS has this device */
+    if (g_str_has_prefix(path, f->device[f->os_device].frontend)) {
+        return;
+    }
+    tell("meddle %u at %s/%s: %s '%.40s'", n, at_backend ? d->backend
+                                                         : d->frontend,
+         at_backend ? "state" : key, path, value);
+    qxen_try(f->g, "meddle %u %s/%s %s %s", n,
+             at_backend ? d->backend : d->frontend,
+             at_backend ? "state" : key, path, value);
+}
+
+static void act_remove(Fuzz *f, GRand *r)
+{
+    g_autofree char *dir = any_dir(f, r);
+    const char *key = one_of(r, keys);
+    bool whole = percent(r, 20);
+
+    tell("rm %s %s", dir, whole ? "" : key);
+    if (whole) {
+        /* "vbd" has the OS's disk in it */
+        if (!g_str_has_suffix(dir, "/vbd")) {
+            qxen_try(f->g, "rm %s", dir);
+        }
+    } else {
+        qxen_try(f->g, "rm %s/%s", dir, key);
+    }
+}
+
+/* --- acts: dom0 ----------------------------------------------------------- */
+
+static const char *const remote_options[] = {
+    "", "", "", "delay-us=100", "delay-us=2000", "delay-us=20000",
+    "delay-us=200000", "domain=3", "fault=hang-1", "fault=hang-5",
+    "fault=hang-6", "fault=hang-4", "fault=skip", "fault=gone", "fault=offline",
+    "fault=unknown", "fault=garbage",
+};
+
+static void act_plug(Fuzz *f, GRand *r)
+{
+    Device *d = &f->device[FIRST_UNPLUGGY + below(r, DEVICES - FIRST_UNPLUGGY)];
+    const char *options = one_of(r, remote_options);
+    bool replug = percent(r, 60);
+
+    if (d->plugged) {
+        tell("unplug %s", d->name);
+        unplug(f, d);
+    }
+    if (replug) {
+        tell("plug %s %s", d->name, options);
+        /* what a guest wrote there meanwhile */
+        qxen_try(f->g, "rm %s", d->frontend);
+        plug(f, d, options);
+    }
+}
+
+static void act_libxl(Fuzz *f, GRand *r)
+{
+    Device *d = any_device(f, r);
+
+    tell("rm /libxl/7/device/%s", d->name);
+    qxen_try(f->g, "rm /libxl/7/device/%s", d->name);
+}
+
+static void act_offline(Fuzz *f, GRand *r)
+{
+    Device *d = &f->device[FIRST_UNPLUGGY + below(r, DEVICES - FIRST_UNPLUGGY)];
+    static const char *const online[] = { "0", "1", "", "x", "-1" };
+    const char *value = one_of(r, online);
+
+    if (d->plugged) {
+        tell("%s online '%s'", d->backend, value);
+        qxen_try(f->g, "write %s/online %s", d->backend, value);
+    }
+}
+
+static void act_frame(Fuzz *f, GRand *r)
+{
+    char frame[1500] = { 0 };
+    unsigned int len = 1 + below(r, sizeof(frame));
+
+    tell("a frame of %u bytes", len);
+    if (send(f->wire[0], frame, len, MSG_DONTWAIT) < 0) {
+        g_assert_cmpint(errno, ==, EAGAIN);
+    }
+    while (recv(f->wire[0], frame, sizeof(frame), MSG_DONTWAIT) > 0) {
+        /* nobody is interested */
+    }
+}
+
+/* --- acts: ports, parameter, clock, reset --------------------------------- */
+
+static const uint32_t numbers[] = {
+    0, 1, 2, 3, 4, 5, 7, 8, 0x10, 0x49d2, 'X', '\n', 0x80, 0xff, 0xffff,
+    0x10000, 0x10001, 0x30000, 0x1000000, 0xffffffff, 0x80000000,
+};
+
+static void access_port(Fuzz *f, bool write, unsigned int addr,
+                        unsigned int size, uint32_t value)
+{
+    if (write && size == 1) {
+        qtest_outb(f->qts, addr, value);
+    } else if (write && size == 2) {
+        qtest_outw(f->qts, addr, value);
+    } else if (write) {
+        qtest_outl(f->qts, addr, value);
+    } else if (size == 1) {
+        qtest_inb(f->qts, addr);
+    } else if (size == 2) {
+        qtest_inw(f->qts, addr);
+    } else {
+        qtest_inl(f->qts, addr);
+    }
+}
+
+static void act_port(Fuzz *f, GRand *r)
+{
+    unsigned int addr = 0x0c + below(r, 0x22 - 0x0c + 1);
+    unsigned int size = 1 << below(r, 3);
+    uint32_t value = one_of(r, numbers);
+    bool write = percent(r, 70);
+
+    tell("%s port 0x%x, %u bytes, 0x%x", write ? "write" : "read", addr, size,
+         value);
+    access_port(f, write, addr, size, value);
+}
+
+static void act_bar(Fuzz *f, GRand *r)
+{
+    unsigned int offset = percent(r, 80) ? below(r, 12) : below(r, 0x100);
+    unsigned int size = 1 << below(r, 3);
+    uint32_t value = one_of(r, numbers);
+    bool write = percent(r, 70);
+
+    tell("%s BAR 0 + 0x%x, %u bytes, 0x%x", write ? "write" : "read", offset,
+         size, value);
+    access_port(f, write, BAR0 + offset, size, value);
+}
+
+static void act_log(Fuzz *f, GRand *r)
+{
+    unsigned int n = 1 + below(r, 40);
+
+    tell("%u bytes of log", n);
+    for (unsigned int i = 0; i < n; i++) {
+        qtest_outb(f->qts, 0x12, i + 1 < n ? 'a' + i : '\n');
+    }
+}
+
+static void announce(Fuzz *f, unsigned int how)
+{
+    switch (how) {
+    case 0:
+        qtest_outw(f->qts, 0x12, 3);
+        break;
+    case 1:
+        qtest_outl(f->qts, 0x10, 1);
+        break;
+    case 2:
+        qtest_outw(f->qts, 0x10, 7);
+        break;
+    case 3:
+        qtest_outb(f->qts, 0x12, 'X');
+        break;
+    case 4:
+        qtest_outb(f->qts, BAR0 + 4, 1);
+        break;
+    case 5:
+        qtest_outb(f->qts, BAR0 + 8, 2);
+        break;
+    default:
+        /* by the parameter alone: its timer */
+        qtest_clock_step(f->qts, 200 * SCALE_MS);
+        break;
+    }
+}
+
+static void act_announce(Fuzz *f, GRand *r)
+{
+    unsigned int how = below(r, 7);
+
+    tell("announce %u", how);
+    announce(f, how);
+}
+
+static void act_param(Fuzz *f, GRand *r)
+{
+    static const char *const before_os[] = { "0", "0", "0", "1", "fail" };
+    static const char *const with_os[] = { "1", "2", "0x200000000000000b",
+                                           "fail", "fail", "fail" };
+    const char *before = one_of(r, before_os), *with = one_of(r, with_os);
+
+    tell("param %s", f->os_up ? with : before);
+    qxen_param(f->g, f->os_up ? with : before);
+}
+
+static void act_clock(Fuzz *f, GRand *r)
+{
+    unsigned int ms = 1 + below(r, 1000);
+
+    tell("clock %u ms", ms);
+    qtest_clock_step(f->qts, (int64_t)ms * SCALE_MS);
+}
+
+static void map_bar(Fuzz *f)
+{
+    uint32_t config = 1u << 31 | PLATFORM_SLOT << 11;
+
+    qtest_outl(f->qts, 0xcf8, config | 0x10);
+    qtest_outl(f->qts, 0xcfc, BAR0);
+    qtest_outl(f->qts, 0xcf8, config | 0x04);
+    qtest_outw(f->qts, 0xcfc, 1);
+}
+
+static void reset(Fuzz *f)
+{
+    qtest_system_reset(f->qts);
+    map_bar(f);
+}
+
+static void act_reset(Fuzz *f, GRand *r)
+{
+    if (!f->os_up) {
+        tell("reset");
+        reset(f);
+    }
+}
+
+static void assert_state(Fuzz *f, const char *path, XenbusState want)
+{
+    XenbusState is = qxen_state(f->g, path);
+
+    if (is != want) {
+        g_error("%s is in state %d, it should be in %d", path, is, want);
+    }
+}
+
+/* What it is for, without any nonsense: local devices are as new afterwards */
+static void act_handoff(Fuzz *f, GRand *r)
+{
+    unsigned int how = below(r, 6), n = 1 + below(r, 4);
+
+    if (f->os_up || !f->tame) {
+        return;
+    }
+    tell("all closed, reset, param 0");
+    qxen_param(f->g, "0");
+    for (unsigned int i = 0; i < DEVICES; i++) {
+        if (i < FIRST_UNPLUGGY) {
+            close_device(f, &f->device[i], SETTLE_MS);
+        } else if (f->device[i].plugged) {
+            unplug(f, &f->device[i]);
+        }
+    }
+    reset(f);
+    for (unsigned int i = 0; i < n; i++) {
+        connect_device(f, r, &f->device[below(r, FIRST_REMOTE)]);
+    }
+    tell("hand off, announced by %u", how);
+    announce(f, how);
+    for (unsigned int i = 0; i < FIRST_REMOTE; i++) {
+        Device *d = &f->device[i];
+        g_autofree char *want = g_strjoinv(" ", d->keys);
+        g_auto(GStrv) is = qxen_ls(f->g, d->frontend);
+        g_autofree char *has = g_strjoinv(" ", is);
+
+        assert_state(f, d->frontend, XenbusStateInitialising);
+        assert_state(f, d->backend, XenbusStateInitWait);
+        g_assert_cmpstr(has, ==, want);
+    }
+    g_assert_cmpuint(qxen_stat(f->g, "maps"), ==, 0);
+    g_assert_cmpuint(qxen_stat(f->g, "ports"), ==, 0);
+}
+
+static const struct {
+    unsigned int weight;
+    void (*run)(Fuzz *f, GRand *r);
+} possible[] = {
+    { 22, act_connect },
+    { 6, act_close },
+    { 8, act_states },
+    { 22, act_write },
+    { 4, act_bogus },
+    { 4, act_meddle },
+    { 3, act_remove },
+    { 5, act_plug },
+    { 1, act_libxl },
+    { 1, act_offline },
+    { 2, act_frame },
+    { 6, act_port },
+    { 4, act_bar },
+    { 2, act_log },
+    { 6, act_announce },
+    { 4, act_param },
+    { 3, act_clock },
+    { 2, act_reset },
+    { 3, act_handoff },
+};
+
+static void random_act(Fuzz *f, GRand *r)
+{
+    unsigned int sum = 0, n;
+
+    for (size_t i = 0; i < ARRAY_SIZE(possible); i++) {
+        sum += possible[i].weight;
+    }
+    n = below(r, sum);
+    for (size_t i = 0; i < ARRAY_SIZE(possible); i++) {
+        if (n < possible[i].weight) {
+            possible[i].run(f, r);
+            return;
+        }
+        n -= possible[i].weight;
+    }
+    g_assert_not_reached();
+}
+
+/* --- the OS --------------------------------------------------------------- */
+
+static char *keys_and_values(Fuzz *f, const char *dir)
+{
+    g_autofree char *all = qxen_keys(f->g, dir);
+    g_auto(GStrv) key = g_strsplit(all, " ", 0);
+    GString *s = g_string_new("");
+
+    for (char **k = key; *k; k++) {
+        g_autofree char *value = read_key(f, dir, *k);
+
+        g_string_append_printf(s, "%s='%s' ", *k, value);
+    }
+    return g_string_free(s, false);
+}
+
+static void check_os(Fuzz *f, unsigned int sector, bool thoroughly)
+{
+    const Device *d = &f->device[f->os_device];
+    g_autofree char *is = NULL;
+
+    assert_state(f, d->frontend, XenbusStateConnected);
+    assert_state(f, d->backend, XenbusStateConnected);
+    if (!thoroughly) {
+        return;
+    }
+    is = keys_and_values(f, d->frontend);
+    g_assert_cmpstr(is, ==, f->os_keys);
+    for (unsigned int i = 0; i < f->os->ring.pages; i++) {
+        if (!(qxen_grant_flags(f->g, f->os->ring.page[i].ref) & GTF_writing)) {
+            g_error("the ring of %s is not mapped", d->name);
+        }
+    }
+    if (d->local) {
+        g_autofree char *want = g_strdup_printf("sector %u", sector);
+        char buf[QXEN_SECTOR_SIZE];
+
+        qxen_vbd_read(f->os, sector, 1, buf);
+        g_assert_cmpstr(buf, ==, want);
+    }
+}
+
+/*
+ * From now on the device is the OS's alone.  Either it closes what it finds and
+ * connects, or it writes a key to the firmware's connection, which makes it the
+ * OS's as well.
+ */
+static void os_comes_up(Fuzz *f, GRand *r)
+{
+    Device *d = &f->device[f->os_device];
+    unsigned int how = below(r, 7), when = below(r, 8);
+    bool adopt = percent(r, 25), armed = adopt || percent(r, 70);
+    const QXenConnect connect = {
+        .ring_order = below(r, 3), .persistent = percent(r, 30),
+        .over = true, .no_wait = true,
+    };
+
+    tell("an OS with %s comes up, announced by %u at %u, adopt=%d armed=%d",
+         d->name, how, when, adopt, armed);
+    if (armed) {
+        qxen_param(f->g, "0");
+        if (adopt && !close_device(f, d, SETTLE_MS)) {
+            g_error("%s cannot be closed", d->name);
+        }
+        reset(f);
+    }
+    if (adopt) {
+        f->os = qxen_vbd_connect(f->g, d->name, &connect);
+        qxen_wait_state(f->g, d->backend, XenbusStateConnected);
+        set_state(f, d, XenbusStateConnected);
+    } else if (when == 0) {
+        announce(f, how);
+    }
+    qxen_be_os(f->g);
+    if (adopt) {
+        qxen_cmd(f->g, "guest-write %s/os-was-here 1", d->frontend);
+        f->os_up = true;
+    } else {
+        if (when == 1) {
+            announce(f, how);
+        }
+        if (!close_device(f, d, SETTLE_MS)) {
+            g_error("%s cannot be closed", d->name);
+        }
+        f->os_up = true;
+        f->os = qxen_vbd_connect(f->g, d->name, &connect);
+        if (when == 2) {
+            announce(f, how);
+        }
+        qxen_wait_state(f->g, d->backend, XenbusStateConnected);
+        set_state(f, d, XenbusStateConnected);
+    }
+    f->os_keys = keys_and_values(f, d->frontend);
+    if (when == 3) {
+        announce(f, how);
+    }
+    check_os(f, 0, true);
+}
+
+/* --- a round -------------------------------------------------------------- */
+
+static char *temp_file(const char *name, size_t size)
+{
+    g_autofree char *template = g_strdup_printf("xen-handoff-fuzz-%s-XXXXXX",
+                                                name);
+    char *path = NULL;
+    int fd = g_file_open_tmp(template, &path, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, size), ==, 0);
+    close(fd);
+    return path;
+}
+
+/* A disk of 1 MiB whose sectors say what they are */
+static char *temp_disk(void)
+{
+    char *path = temp_file("disk", 1 << 20);
+    FILE *disk = fopen(path, "r+");
+
+    for (int sector = 0; sector < DISK_SECTORS; sector++) {
+        g_assert_cmpint(fseek(disk, sector * QXEN_SECTOR_SIZE, SEEK_SET), ==,
+                        0);
+        fprintf(disk, "sector %d", sector);
+    }
+    fclose(disk);
+    return path;
+}
+
+static Fuzz *fuzz_new(GRand *r)
+{
+    static const unsigned int os_devices[] = {
+        XVDA, XVDB, XVDA, XVDB, VBD2000,
+    };
+    Fuzz *f = g_new0(Fuzz, 1);
+
+    f->tame = percent(r, 25);
+    f->os_device = one_of(r, os_devices);
+    f->log = temp_file("log", 0);
+    f->bios = temp_file("bios", 64 * 1024);
+    f->disk[0] = temp_disk();
+    f->disk[1] = temp_disk();
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM, 0, f->wire), ==, 0);
+    f->qts = qtest_initf(
+        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
+        "-object memory-backend-memfd,id=ram,size=64M,share=on "
+        "-object iothread,id=io0 -device xen-loopback,id=lo "
+        "-device xen-fw-handoff,timeout-ms=50 -device xen-platform,addr=%d "
+        "-blockdev driver=file,filename=%s,node-name=d0,read-only=on "
+        "-device xen-disk,drive=d0,vdev=xvda "
+        "-blockdev driver=file,filename=%s,node-name=d1,read-only=on "
+        "-device xen-disk,drive=d1,vdev=xvdb,iothread=io0 "
+        "-blockdev driver=null-co,size=1048576,latency-ns=2000000,node-name=d2 "
+        "-device xen-disk,drive=d2,vdev=xvdc "
+        "-netdev dgram,id=n0,local.type=fd,local.str=%d "
+        "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 "
+        "-chardev null,id=c1 -device xen-console,chardev=c1,idx=1 2>%s",
+        f->bios, PLATFORM_SLOT, f->disk[0], f->disk[1], f->wire[1], f->log);
+    qtest_add_abrt_handler(on_abort, f);
+    f->g = qxen_guest_init(f->qts);
+    f->before = qxen_open(f->g);
+    map_bar(f);
+    for (unsigned int i = 0; i < ARRAY_SIZE(f->blank); i++) {
+        f->blank[i] = qxen_page_new(f->g, 0, false);
+    }
+    for (unsigned int i = 0; i < DEVICES; i++) {
+        Device *d = &f->device[i];
+
+        d->name = device_name[i];
+        d->frontend = g_strdup_printf(QXEN_DEVICES "%s", d->name);
+        d->local = i < FIRST_REMOTE;
+        if (d->local) {
+            remember(f, d);
+        }
+    }
+    plug(f, &f->device[VBD2000], "delay-us=50");
+    return f;
+}
+
+static bool is_as_before(Fuzz *f, QXenOpen *is)
+{
+    *is = qxen_open(f->g);
+    return is->maps == f->before.maps && is->ports == f->before.ports &&
+           is->watches == f->before.watches &&
+           is->handles == f->before.handles;
+}
+
+/* All that the guest has is closed, all that dom0 plugged is unplugged */
+static void check_leaks(Fuzz *f)
+{
+    int64_t end = g_get_monotonic_time() + SETTLE_MS * 1000;
+    QXenOpen is;
+
+    if (f->os) {
+        qxen_vbd_close(f->os);
+        f->os = NULL;
+        f->os_up = false;
+    }
+    qxen_param(f->g, "0");
+    for (unsigned int i = FIRST_REMOTE; i < DEVICES; i++) {
+        if (f->device[i].plugged) {
+            unplug(f, &f->device[i]);
+        }
+        qxen_try(f->g, "rm %s", f->device[i].frontend);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bogus); i++) {
+        if (strcmp(bogus[i], "vbd")) {
+            qxen_try(f->g, "rm " QXEN_DEVICES "%s", bogus[i]);
+        }
+    }
+    reset(f);
+    do {
+        bool closed = true;
+
+        /* meddlers may be at work, but each of them only so often */
+        for (unsigned int i = 0; i < FIRST_REMOTE; i++) {
+            closed &= close_device(f, &f->device[i], 1000);
+        }
+        if (closed && is_as_before(f, &is)) {
+            return;
+        }
+    } while (g_get_monotonic_time() < end);
+    is_as_before(f, &is);
+    g_error("left over: maps=%u ports=%u watches=%u handles=%u, at the start: "
+            "maps=%u ports=%u watches=%u handles=%u", is.maps, is.ports,
+            is.watches, is.handles, f->before.maps, f->before.ports,
+            f->before.watches, f->before.handles);
+}
+
+static void fuzz_free(Fuzz *f)
+{
+    qxen_guest_free(f->g);
+    qtest_quit(f->qts);
+    qtest_remove_abrt_handler(f);
+    for (unsigned int i = 0; i < DEVICES; i++) {
+        forget(&f->device[i]);
+        g_free(f->device[i].frontend);
+    }
+    for (unsigned int i = 0; i < 2; i++) {
+        unlink(f->disk[i]);
+        g_free(f->disk[i]);
+        close(f->wire[i]);
+    }
+    unlink(f->log);
+    unlink(f->bios);
+    g_free(f->log);
+    g_free(f->bios);
+    g_free(f->os_keys);
+    g_free(f);
+}
+
+static void run_round(void)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+    unsigned int n = 100 + below(rand, 300);
+    unsigned int os_at = percent(rand, 85) ? n / 10 + below(rand, n / 2) : n;
+    Fuzz *f;
+
+    printf("%sseed %u\n", tap ? "# " : "", seed);
+    fflush(stdout);
+    act = 0;
+    tell("start");
+    alarm(ACT_SECONDS);
+    f = fuzz_new(rand);
+    for (act = 1; act <= n; act++) {
+        g_autoptr(GRand) r = g_rand_new_with_seed(g_rand_int(rand));
+
+        alarm(ACT_SECONDS);
+        acts++;
+        if (act == os_at) {
+            os_comes_up(f, r);
+        } else {
+            random_act(f, r);
+        }
+        if (f->os_up) {
+            unsigned int sector = below(rand, DISK_SECTORS);
+            bool thoroughly = percent(rand, 25);
+
+            check_os(f, sector, thoroughly);
+        }
+    }
+    tell("end");
+    alarm(2 * ACT_SECONDS);
+    if (f->os_up) {
+        check_os(f, 1, true);
+    }
+    check_leaks(f);
+    fuzz_free(f);
+    alarm(0);
+}
+
+static void run_rounds(uint32_t first, unsigned int rounds,
+                       unsigned int seconds)
+{
+    int64_t start = g_get_monotonic_time();
+    unsigned int n = 0;
+    double s;
+
+    do {
+        seed = first + n++;
+        run_round();
+        s = (g_get_monotonic_time() - start) / 1e6;
+    } while (rounds ? n < rounds : s < seconds);
+    printf("%sfuzz: %u rounds, %" PRIu64 " acts, %.1f s, no failure\n",
+           tap ? "# " : "", n, acts, s);
+}
+
+static void test_fuzz(void)
+{
+    run_rounds(1, 5, 0);
+}
+
+int main(int argc, char **argv)
+{
+    gint64 first = -1;
+    int seconds = 0, rounds = 0;
+    const GOptionEntry options[] = {
+        { "seed", 0, 0, G_OPTION_ARG_INT64, &first, "of the first round", "N" },
+        { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "begin rounds so long",
+          "S" },
+        { "rounds", 0, 0, G_OPTION_ARG_INT, &rounds, "so many rounds", "R" },
+        { "verbose", 0, 0, G_OPTION_ARG_NONE, &verbose, "tell every act" },
+        { }
+    };
+    GOptionContext *context = g_option_context_new(NULL);
+    g_autoptr(GError) err = NULL;
+
+    g_option_context_add_main_entries(context, options, NULL);
+    /* the others are g_test_init()'s */
+    g_option_context_set_ignore_unknown_options(context, true);
+    if (!g_option_context_parse(context, &argc, &argv, &err)) {
+        fprintf(stderr, "%s: %s\n", argv[0], err->message);
+        return 2;
+    }
+    g_option_context_free(context);
+    sigaction(SIGALRM, &(struct sigaction) { .sa_handler = on_alarm }, NULL);
+    sigaction(SIGTRAP, &(struct sigaction) { .sa_handler = on_trap }, NULL);
+    g_test_init(&argc, &argv, NULL);
+    if (first >= 0 || seconds || rounds) {
+        /* libqtest tells each QEMU's arguments */
+        g_set_print_handler(no_print);
+        run_rounds(first >= 0 ? first : g_get_real_time() / 1000000,
+                   rounds ?: !seconds, seconds);
+        return 0;
+    }
+    tap = true;
+    qtest_add_func("/xen-handoff/fuzz", test_fuzz);
+    return g_test_run();
+}

@@ -1,0 +1,1634 @@
+/*
+ * QTest testcase for the Xen firmware handoff
+ *
+ * Each test is a story: a firmware connects PV devices and leaves them open, an
+ * OS announces itself, and then somebody looks from the outside what became of
+ * the connections.  The backends are QEMU's real xen-disk, xen-net-device and
+ * xen-console, or scripted ones that keep the rules of Linux's; Xen is the
+ * test device xen-loopback, the guest's driver is libqos/xen-frontend.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/timer.h"
+#include "libqtest.h"
+#include "libqos/pci.h"
+#include "libqos/pci-pc.h"
+#include "libqos/xen-frontend.h"
+#include "hw/xen/interface/xen.h"
+#include "hw/xen/interface/grant_table.h"
+#include "qobject/qdict.h"
+
+#define XVDA      "vbd/51712"
+#define XVDB      "vbd/51728"
+#define FRONTEND  QXEN_DEVICES
+#define QDISK     "/local/domain/0/backend/qdisk/7/"
+#define PLATFORM_DEVFN QPCI_DEVFN(4, 0)
+
+/* --- the stage ------------------------------------------------------------ */
+
+typedef struct Story {
+    QTestState *qts;
+    QXenGuest *g;
+    QPCIBus *pci;
+    char *log, *bios, *disk;    /* files */
+    QXenOpen before;            /* what is open when the guest starts */
+    bool armed;                 /* with a watch of ours on device/ */
+} Story;
+
+static char *temp_file(const char *name, size_t size)
+{
+    g_autofree char *template = g_strdup_printf("xen-handoff-%s-XXXXXX", name);
+    char *path = NULL;
+    int fd = g_file_open_tmp(template, &path, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, size), ==, 0);
+    close(fd);
+    return path;
+}
+
+/* A disk of 1 MiB whose sectors say what they are */
+static char *temp_disk(void)
+{
+    char *path = temp_file("disk", 1 << 20);
+    FILE *f = fopen(path, "r+");
+
+    for (int sector = 0; sector < 64; sector++) {
+        g_assert_cmpint(fseek(f, sector * QXEN_SECTOR_SIZE, SEEK_SET), ==, 0);
+        fprintf(f, "sector %d", sector);
+    }
+    fclose(f);
+    return path;
+}
+
+static char *story_log(Story *s)
+{
+    char *text;
+
+    g_assert_true(g_file_get_contents(s->log, &text, NULL, NULL));
+    return text;
+}
+
+/* What the device said last: is it armed? */
+static bool is_armed(Story *s)
+{
+    g_autofree char *text = story_log(s);
+    const char *armed = g_strrstr(text, "xen-fw-handoff: armed");
+
+    return armed && !strstr(armed, "xen-fw-handoff: not armed") &&
+           !strstr(armed, "xen-fw-handoff: done");
+}
+
+#define WITH_HANDOFF "-device xen-fw-handoff,id=ho "
+#define WITHOUT      ""
+
+static Story *story(const char *handoff, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
+static Story *story(const char *handoff, const char *fmt, ...)
+{
+    Story *s = g_new0(Story, 1);
+    g_autofree char *extra = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    extra = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    s->log = temp_file("log", 0);
+    s->bios = temp_file("bios", 64 * 1024);
+    s->disk = temp_disk();
+    s->qts = qtest_initf(
+        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
+        "-object memory-backend-memfd,id=ram,size=64M,share=on "
+        "-device xen-loopback,id=lo %s -device xen-platform,addr=4 "
+        "-blockdev driver=file,filename=%s,node-name=file0 %s 2>%s",
+        s->bios, handoff, s->disk, extra, s->log);
+    s->g = qxen_guest_init(s->qts);
+    s->before = qxen_open(s->g);
+    s->armed = is_armed(s);
+    s->pci = qpci_new_pc(s->qts, NULL);
+    return s;
+}
+
+/* xvda: QEMU's xen-disk on a file */
+#define ONE_DISK "-device xen-disk,drive=file0,vdev=xvda "
+
+/* How often @what is in the log */
+static int log_count(Story *s, const char *what)
+{
+    g_autofree char *text = story_log(s);
+    int n = 0;
+
+    for (char *p = text; (p = strstr(p, what)); p++) {
+        n++;
+    }
+    return n;
+}
+
+#define assert_said(s, what) g_assert_cmpint(log_count(s, what), ==, 1)
+
+static void story_free(Story *s)
+{
+    qpci_free_pc(s->pci);
+    qxen_guest_free(s->g);
+    qtest_quit(s->qts);
+    unlink(s->log);
+    unlink(s->bios);
+    unlink(s->disk);
+    g_free(s->log);
+    g_free(s->bios);
+    g_free(s->disk);
+    g_free(s);
+}
+
+/* The guest has closed what it had; the handoff, if there was one, its watch */
+static void story_end(Story *s)
+{
+    QXenOpen want = s->before;
+
+    want.watches += is_armed(s) - s->armed;
+    want.handles += is_armed(s) - s->armed;
+    qxen_assert_open(s->g, &want);
+    qxen_assert_untouched(s->g);
+    story_free(s);
+}
+
+/* --- what is asked again and again ---------------------------------------- */
+
+static char *backend_of(Story *s, const char *name)
+{
+    g_autofree char *key = g_strdup_printf(FRONTEND "%s/backend", name);
+
+    return qxen_read(s->g, key);
+}
+
+static void assert_states(Story *s, const char *name, XenbusState frontend,
+                          XenbusState backend)
+{
+    g_autofree char *fe = g_strdup_printf(FRONTEND "%s", name);
+    g_autofree char *be = backend_of(s, name);
+
+    g_assert_cmpint(qxen_state(s->g, fe), ==, frontend);
+    g_assert_cmpint(qxen_state(s->g, be), ==, backend);
+}
+
+static char *keys_of(Story *s, const char *name)
+{
+    g_autofree char *path = g_strdup_printf(FRONTEND "%s", name);
+
+    return qxen_keys(s->g, path);
+}
+
+static void set_key(Story *s, const char *name, const char *key,
+                    const char *value)
+{
+    g_autofree char *path = g_strdup_printf(FRONTEND "%s/%s", name, key);
+
+    qxen_guest_write(s->g, path, "%s", value);
+}
+
+static void assert_connected(Story *s, const char *name)
+{
+    assert_states(s, name, XenbusStateConnected, XenbusStateConnected);
+}
+
+/* As the toolstack made it */
+static void assert_handed_off(Story *s, const char *name, const char *keys)
+{
+    g_autofree char *path = g_strdup_printf(FRONTEND "%s", name);
+
+    assert_states(s, name, XenbusStateInitialising, XenbusStateInitWait);
+    qxen_assert_keys(s->g, path, keys);
+}
+
+static void assert_reads(QXenVbd *vbd, int sector)
+{
+    g_autofree char *want = g_strdup_printf("sector %d", sector);
+    char buf[QXEN_SECTOR_SIZE];
+
+    qxen_vbd_read(vbd, sector, 1, buf);
+    g_assert_cmpstr(buf, ==, want);
+}
+
+/* A firmware that reads its disk and never closes it */
+static void firmware_boots_from(Story *s, const char *name)
+{
+    QXenVbd *vbd = qxen_vbd_connect(s->g, name, NULL);
+
+    assert_reads(vbd, 0);
+    qxen_vbd_abandon(vbd);
+}
+
+/* The OS's driver: nothing is left over that would disturb it */
+static void os_uses(Story *s, const char *name)
+{
+    QXenVbd *vbd = qxen_vbd_connect(s->g, name, NULL);
+
+    assert_reads(vbd, 5);
+    qxen_vbd_close(vbd);
+}
+
+static void announce(Story *s)
+{
+    qtest_outw(s->qts, 0x12, 3);
+}
+
+/* --- announcements -------------------------------------------------------- */
+
+typedef enum Where { PORT, BAR } Where;
+
+typedef struct Access {
+    const char *name;
+    Where where;
+    int size;                   /* 0: read everything instead */
+    uint32_t addr, value;
+    const char *said;           /* NULL: announces nothing */
+} Access;
+
+static const Access accesses[] = {
+    { "product", PORT, 2, 0x12, 3,
+      "announced by product number 3 (Linux) at port 0x12" },
+    { "product/citrix", PORT, 2, 0x12, 1, "(Citrix Windows)" },
+    { "product/gplpv", PORT, 2, 0x12, 2, "(GPLPV Windows)" },
+    { "product/xenserver-7.0", PORT, 2, 0x12, 4, "(XenServer 7.0 Windows)" },
+    { "product/xenserver-7.2", PORT, 2, 0x12, 5, "(XenServer 7.2 Windows)" },
+    { "product/experimental", PORT, 2, 0x12, 0xffff, "(experimental)" },
+    { "product/unknown", PORT, 2, 0x12, 77, "number 77 (not registered)" },
+    { "product/zero", PORT, 2, 0x12, 0, "number 0 (not registered)" },
+    { "build", PORT, 4, 0x10, 1, "announced by build number 1 at port 0x10" },
+    { "unplug", PORT, 2, 0x10, 7, "announced by unplug mask 0x7 at port 0x10" },
+    { "unplug/nothing", PORT, 2, 0x10, 0, "announced by unplug mask 0x0" },
+    /* what xen-platform gets of it is a word at 0x10 */
+    { "unplug/dword-across-the-begin", PORT, 4, 0x0e, 3 << 16, "mask 0x3" },
+    { "log", PORT, 1, 0x12, 'X',
+      "announced by a driver's log line at port 0x12" },
+    { "bar/all", BAR, 1, 4, 1, "announced by unplug request 1 at BAR 0 + 4" },
+    { "bar/all-dword", BAR, 4, 4, 1, "unplug request 1 at BAR 0 + 4" },
+    { "bar/disks", BAR, 1, 8, 1, "unplug request 1 at BAR 0 + 8" },
+    { "bar/nics-dword", BAR, 4, 8, 2, "unplug request 2 at BAR 0 + 8" },
+
+    { "none/reads", PORT },
+    { "none/flags", PORT, 1, 0x10, 1 },
+    { "none/dword-at-product", PORT, 4, 0x12, 3 },
+    { "none/word-between", PORT, 2, 0x11, 3 },
+    { "none/dword-between", PORT, 4, 0x11, 3 },
+    { "none/byte-at-0x11", PORT, 1, 0x11, 3 },
+    { "none/byte-at-0x13", PORT, 1, 0x13, 3 },
+    { "none/word-above", PORT, 2, 0x14, 3 },
+    { "none/word-across-the-end", PORT, 2, 0x1f, 3 },
+    { "none/word-across-the-begin", PORT, 2, 0x0f, 3 },
+    { "none/bar/flags", BAR, 1, 0, 1 },
+    { "none/bar/0-at-4", BAR, 1, 4, 0 },
+    { "none/bar/2-at-4", BAR, 4, 4, 2 },
+    { "none/bar/1-at-5", BAR, 1, 5, 1 },
+    { "none/bar/log", BAR, 1, 8, 'X' },
+    { "none/bar/1-at-9", BAR, 1, 9, 1 },
+    { "none/bar/dword-with-1-at-7", BAR, 4, 4, 1 << 24 },
+};
+
+static void do_access(Story *s, const Access *a)
+{
+    QPCIDevice *dev = qpci_device_find(s->pci, PLATFORM_DEVFN);
+    QPCIBar bar;
+
+    g_assert_nonnull(dev);
+    qpci_device_enable(dev);
+    bar = qpci_iomap(dev, 0, NULL);
+    if (!a->size) {
+        for (int addr = 0x10; addr < 0x20; addr++) {
+            qtest_inb(s->qts, addr);
+            qtest_inw(s->qts, addr);
+            qtest_inl(s->qts, addr);
+        }
+        for (int addr = 0; addr < 16; addr++) {
+            qpci_io_readb(dev, bar, addr);
+            qpci_io_readl(dev, bar, addr);
+        }
+    } else if (a->where == PORT) {
+        switch (a->size) {
+        case 1:
+            qtest_outb(s->qts, a->addr, a->value);
+            break;
+        case 2:
+            qtest_outw(s->qts, a->addr, a->value);
+            break;
+        case 4:
+            qtest_outl(s->qts, a->addr, a->value);
+            break;
+        }
+    } else if (a->size == 1) {
+        qpci_io_writeb(dev, bar, a->addr, a->value);
+    } else {
+        qpci_io_writel(dev, bar, a->addr, a->value);
+    }
+    qpci_iounmap(dev, bar);
+    g_free(dev);
+}
+
+static void test_access(const void *data)
+{
+    const Access *a = data;
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    do_access(s, a);
+    if (a->said) {
+        assert_handed_off(s, XVDA, keys);
+        assert_said(s, a->said);
+    } else {
+        assert_connected(s, XVDA);
+        g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 1);
+        g_assert_cmpint(log_count(s, "announced"), ==, 0);
+        announce(s);
+        assert_handed_off(s, XVDA, keys);
+    }
+    story_end(s);
+}
+
+/* What xen-platform is told is the same with us in between */
+static char *forwarded(const char *handoff)
+{
+    Story *s = story(handoff, "-trace memory_region_ops_read "
+                     "-trace memory_region_ops_write ");
+    GString *seen = g_string_new("");
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    for (size_t i = 0; i < ARRAY_SIZE(accesses); i++) {
+        do_access(s, &accesses[i]);
+        g_string_append_printf(seen, "%x %x %x\n", qtest_inw(s->qts, 0x10),
+                               qtest_inb(s->qts, 0x10),
+                               qtest_inb(s->qts, 0x12));
+    }
+    text = story_log(s);
+    lines = g_strsplit(text, "\n", 0);
+    for (char **l = lines; *l; l++) {
+        const char *addr = strstr(*l, " addr ");
+
+        /* "memory_region_ops_write cpu .. mr .. addr .. name 'xen-fixed'" */
+        if (addr && (strstr(*l, "'xen-fixed'") || strstr(*l, "'xen-pci'"))) {
+            g_string_append_printf(seen, "%s%s\n", strstr(*l, "ops_"), addr);
+        }
+    }
+    story_end(s);
+    return g_string_free(seen, false);
+}
+
+/* Leave out which pointers there were */
+static char *without_pointers(const char *text)
+{
+    g_autoptr(GRegex) re =
+        g_regex_new("ops_(read|write) cpu -?\\d+ mr 0x[0-9a-f]+", 0, 0, NULL);
+
+    return g_regex_replace(re, text, -1, 0, "\\1", 0, NULL);
+}
+
+static void test_forwarding(void)
+{
+    g_autofree char *with = forwarded(WITH_HANDOFF);
+    g_autofree char *without = forwarded(WITHOUT);
+    g_autofree char *a = without_pointers(with);
+    g_autofree char *b = without_pointers(without);
+
+    g_assert_nonnull(strstr(a, "'xen-fixed'"));
+    g_assert_nonnull(strstr(a, "'xen-pci'"));
+    g_assert_cmpstr(a, ==, b);
+}
+
+/* The emulated NIC goes when it is unplugged, and only after the handoff */
+static void test_unplug(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK "-device rtl8139,addr=5,romfile= ");
+    g_autofree char *keys = keys_of(s, XVDA);
+    QPCIDevice *nic = qpci_device_find(s->pci, QPCI_DEVFN(5, 0));
+
+    g_assert_nonnull(nic);
+    g_free(nic);
+    firmware_boots_from(s, XVDA);
+    qtest_outw(s->qts, 0x10, 2);
+    assert_handed_off(s, XVDA, keys);
+    g_assert_null(qpci_device_find(s->pci, QPCI_DEVFN(5, 0)));
+    story_end(s);
+}
+
+/* --- ownership: the order of each guest ----------------------------------- */
+
+static void test_linux(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    qtest_outw(s->qts, 0x12, 3);
+    assert_handed_off(s, XVDA, keys);
+    qxen_take_over(s->g);
+    qtest_outl(s->qts, 0x10, 1);
+    qtest_outw(s->qts, 0x10, 7);
+    qxen_be_os(s->g);
+    os_uses(s, XVDA);
+    assert_said(s, "xen-fw-handoff: " XVDA ": connected by the firmware");
+    /* when the write returned, not when a watch event came later */
+    assert_said(s, QDISK "51712 is in InitWait");
+    assert_said(s, "1 handed off, 0 given up, 0 failed, 0 left alone");
+    story_end(s);
+}
+
+static void test_freebsd(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    qxen_be_os(s->g);
+    qtest_outw(s->qts, 0x10, 7);
+    assert_handed_off(s, XVDA, keys);
+    qxen_take_over(s->g);
+    os_uses(s, XVDA);
+    story_end(s);
+}
+
+static void test_netbsd(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    qtest_outw(s->qts, 0x10, 3);
+    assert_handed_off(s, XVDA, keys);
+    qxen_take_over(s->g);
+    qxen_be_os(s->g);
+    os_uses(s, XVDA);
+    story_end(s);
+}
+
+/* Attaches its disk first, announces itself last */
+static void test_openbsd(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd;
+    QXenOpen live;
+
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    assert_reads(vbd, 1);
+    live = qxen_open(s->g);
+    qtest_outw(s->qts, 0x10, 3);
+    assert_connected(s, XVDA);
+    g_assert_cmpint(qxen_stat(s->g, "maps"), ==, live.maps);
+    g_assert_cmpint(qxen_stat(s->g, "ports"), ==, live.ports);
+    assert_reads(vbd, 2);
+    assert_said(s, XVDA ": left alone in state Connected: the OS connected it");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* Its log lines come first, and for ever after */
+static void test_windows(void)
+{
+    static const char line[] = "XEN|DllInitialize\n";
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenVbd *vbd;
+
+    firmware_boots_from(s, XVDA);
+    qtest_outb(s->qts, 0x12, line[0]);
+    assert_handed_off(s, XVDA, keys);
+    qxen_take_over(s->g);
+    for (const char *p = line + 1; *p; p++) {
+        qtest_outb(s->qts, 0x12, *p);
+    }
+    qtest_outw(s->qts, 0x12, 0xffff);
+    qtest_outl(s->qts, 0x10, 9);
+    qtest_outw(s->qts, 0x10, 1);
+    qtest_outw(s->qts, 0x10, 2);
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    assert_reads(vbd, 1);
+    for (const char *p = line; *p; p++) {
+        qtest_outb(s->qts, 0x12, *p);
+    }
+    assert_reads(vbd, 2);
+    qxen_vbd_close(vbd);
+    assert_said(s, "announced");
+    story_end(s);
+}
+
+/* GPLPV announces itself again when it resumes, with live disks */
+static void test_gplpv(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenVbd *vbd;
+
+    firmware_boots_from(s, XVDA);
+    for (int i = 0; i < 2; i++) {
+        qtest_outw(s->qts, 0x12, 2);
+        qtest_outl(s->qts, 0x10, 1);
+        qtest_outw(s->qts, 0x10, 3);
+        if (i == 0) {
+            assert_handed_off(s, XVDA, keys);
+            qxen_take_over(s->g);
+            qxen_be_os(s->g);
+            vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+        }
+        assert_connected(s, XVDA);
+        assert_reads(vbd, i);
+    }
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* Linux with xen_emul_unplug=never: sets the parameter and writes no port */
+static void test_param_only(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenVbd *vbd;
+
+    firmware_boots_from(s, XVDA);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    assert_connected(s, XVDA);
+    qxen_be_os(s->g);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    assert_handed_off(s, XVDA, keys);
+    assert_said(s, "announced by HVM_PARAM_CALLBACK_IRQ");
+    qxen_take_over(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    announce(s);
+    assert_reads(vbd, 5);
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* The same, but nothing was left: its parameter alone announces nothing */
+static void test_param_only_clean(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd;
+
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 5);
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* A firmware that closes its disk: nothing is left to do */
+static void test_firmware_closes(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    assert_reads(vbd, 0);
+    qxen_vbd_close(vbd);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    assert_said(s, "xen-fw-handoff: done: the firmware left nothing");
+    story_end(s);
+}
+
+/* An OS that writes new keys over the firmware's connection, then announces */
+static void test_os_over_firmware(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenConnect over = { .over = true, .no_wait = true };
+    QXenVbd *vbd;
+
+    firmware_boots_from(s, XVDA);
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, &over);
+    announce(s);
+    assert_states(s, XVDA, XenbusStateInitialised, XenbusStateConnected);
+    assert_said(s, XVDA ": left alone in state Initialised: it has changed "
+                "since the OS is running");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/*
+ * The same, and no watch event has told us yet: the OS writes while we already
+ * list its frontends.
+ */
+static void test_os_over_firmware_unseen(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    assert_reads(vbd, 0);
+    qxen_be_os(s->g);
+    qxen_cmd(s->g, "meddle 1 /local/domain/7/device " FRONTEND XVDA
+             "/event-channel 77");
+    announce(s);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    assert_said(s, XVDA ": left alone in state Connected: it has changed "
+                "since the OS is running");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* What counts is every key, also those of a NIC's queues */
+static void test_os_over_firmware_queue(void)
+{
+    Story *s = story(WITH_HANDOFF, "%s", "");
+    QXenConnect queues = { .queues = 2 };
+    QXenVif *vif;
+
+    qxen_remote(s->g, "vif/0", "");
+    vif = qxen_vif_connect(s->g, "vif/0", &queues);
+    qxen_be_os(s->g);
+    qxen_cmd(s->g, "meddle 1 /local/domain/7/device " FRONTEND
+             "vif/0/queue-1/event-channel-tx 77");
+    announce(s);
+    assert_connected(s, "vif/0");
+    assert_said(s, "vif/0: left alone in state Connected: it has changed "
+                "since the OS is running");
+    qxen_vif_close(vif);
+    story_end(s);
+}
+
+/*
+ * An OS that has set the parameter goes on while we work.  Once it takes a
+ * frontend itself, each of our next steps would be one too many.
+ */
+static void test_os_is_quicker(const void *data)
+{
+    const char *trigger = data;
+    Story *s = story(WITH_HANDOFF, "%s", "");
+    g_autofree char *backend = NULL;
+    QXenVbd *vbd;
+
+    qxen_remote(s->g, XVDA, "");
+    backend = backend_of(s, XVDA);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    qxen_be_os(s->g);
+    qxen_cmd(s->g, "meddle 1 %s/%s " FRONTEND XVDA "/state 7", backend,
+             trigger);
+    announce(s);
+    g_assert_cmpint(qxen_state(s->g, FRONTEND XVDA), ==,
+                    XenbusStateReconfiguring);
+    g_assert_true(qxen_exists(s->g, FRONTEND XVDA "/ring-ref"));
+    assert_said(s, "the OS has taken it meanwhile");
+    assert_said(s, " 0 handed off, 0 given up, 0 failed, 1 left alone");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* One of the firmware's, one of the OS's */
+static void test_both(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK
+                     "-blockdev driver=null-co,size=1048576,read-zeroes=on,"
+                     "node-name=d1 -device xen-disk,drive=d1,vdev=xvdb ");
+    g_autofree char *keys = keys_of(s, XVDB);
+    QXenVbd *vbd;
+
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    announce(s);
+    assert_handed_off(s, XVDB, keys);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 5);
+    assert_said(s, "1 handed off, 0 given up, 0 failed, 1 left alone");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* When in doubt it leaves alone */
+static void test_param_unreadable(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    qxen_param(s->g, "fail");
+    announce(s);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    assert_said(s, "every connection is left alone: cannot read "
+                "HVM_PARAM_CALLBACK_IRQ");
+    qxen_param(s->g, "0");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* --- teardown ------------------------------------------------------------- */
+
+/* Whatever state the firmware left its frontend in */
+static void test_state(const void *data)
+{
+    unsigned int state = GPOINTER_TO_UINT(data);
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *value = g_strdup_printf("%u", state);
+    g_autofree char *backend = backend_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    set_key(s, XVDA, "state", value);
+    if (state == XenbusStateClosing || state == XenbusStateClosed) {
+        qxen_wait_state(s->g, backend, state);
+    }
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    qxen_take_over(s->g);
+    qxen_be_os(s->g);
+    os_uses(s, XVDA);
+    story_end(s);
+}
+
+/* The announcement follows the connection at once: its event is still queued */
+static void test_race(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenConnect at_once = { .no_wait = true };
+
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, &at_once));
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    qxen_take_over(s->g);
+    qxen_be_os(s->g);
+    os_uses(s, XVDA);
+    story_end(s);
+}
+
+/* Requests in flight are waited for, and nothing writes to the OS's memory */
+static void test_inflight(const void *data)
+{
+    const char *iothread = data;
+    Story *s = story(WITH_HANDOFF, "%s-blockdev driver=null-co,size=1048576,"
+                     "read-zeroes=on,latency-ns=100000000,node-name=d0 "
+                     "-device xen-disk,drive=d0,vdev=xvda%s ",
+                     iothread ? "-object iothread,id=io0 " : "",
+                     iothread ?: "");
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    uint32_t before = qxen_vbd_responses(vbd);
+
+    for (int i = 0; i < 8; i++) {
+        qxen_vbd_submit(vbd, false, i, 8, NULL);
+    }
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    /* taken from the ring and answered, or not taken at all */
+    g_assert_cmpuint(qxen_vbd_responses(vbd) - before, <=, 8);
+    qxen_vbd_abandon(vbd);
+    qxen_take_over(s->g);
+    g_usleep(200 * 1000); /* longer than a request takes */
+    qxen_assert_untouched(s->g);
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* The same without us: a frontend that closes under load (an upstream bug) */
+static void test_close_inflight(const void *data)
+{
+    const char *iothread = data;
+    Story *s = story(WITHOUT, "%s-blockdev driver=null-co,size=1048576,"
+                     "read-zeroes=on,latency-ns=100000000,node-name=d0 "
+                     "-device xen-disk,drive=d0,vdev=xvda%s ",
+                     iothread ? "-object iothread,id=io0 " : "",
+                     iothread ?: "");
+    g_autofree char *backend = backend_of(s, XVDA);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    for (int i = 0; i < 8; i++) {
+        qxen_vbd_submit(vbd, false, i, 8, NULL);
+    }
+    set_key(s, XVDA, "state", "5");
+    qxen_wait_state(s->g, backend, XenbusStateClosing);
+    set_key(s, XVDA, "state", "6");
+    qxen_wait_state(s->g, backend, XenbusStateClosed);
+    qxen_vbd_abandon(vbd);
+    qxen_take_over(s->g);
+    g_usleep(200 * 1000); /* longer than a request takes */
+    qxen_assert_untouched(s->g);
+    story_end(s);
+}
+
+/* A guest that discards more than there is (an upstream bug) */
+static void test_discard(void)
+{
+    Story *s = story(WITHOUT, "-blockdev driver=null-co,size=1048576,"
+                     "node-name=d0 -device xen-disk,drive=d0,vdev=xvda ");
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    g_assert_true(qxen_vbd_discard(vbd, 0, 2048));
+    g_assert_false(qxen_vbd_discard(vbd, 0, 2049));
+    g_assert_false(qxen_vbd_discard(vbd, 2049, 1));
+    g_assert_false(qxen_vbd_discard(vbd, UINT64_MAX, UINT64_MAX));
+    g_assert_false(qxen_vbd_discard(vbd, 0, 1ull << 50));
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+static void test_ring_pages(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenConnect how = { .ring_order = 2, .persistent = true };
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, &how);
+
+    assert_reads(vbd, 3);
+    qxen_vbd_abandon(vbd);
+    g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 4);
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    qxen_take_over(s->g);
+    qxen_be_os(s->g);
+    os_uses(s, XVDA);
+    story_end(s);
+}
+
+/* Whatever the firmware wrote, the toolstack's keys alone are left */
+static void test_keys(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    set_key(s, XVDA, "queue-0/tx-ring-ref", "8");
+    set_key(s, XVDA, "queue-0/event-channel", "8");
+    set_key(s, XVDA, "feature-no-csum-offload", "1");
+    set_key(s, XVDA, "ring-ref0", "8");
+    set_key(s, XVDA, "a/b/c/d", "deep");
+    set_key(s, XVDA, "empty", "");
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    story_end(s);
+}
+
+/* Is a grant of the guest in use, as dom0 sees it? */
+static bool grant_in_use(Story *s, uint32_t ref)
+{
+    g_autofree char *prefix = g_strdup_printf("%u:", ref);
+    g_autofree char *all = NULL;
+    g_auto(GStrv) entries = NULL;
+
+    qxen_cmd(s->g, "grants");
+    all = qxen_result(s->g);
+    entries = g_strsplit(all, " ", 0);
+    for (char **e = entries; *e; e++) {
+        if (g_str_has_prefix(*e, prefix)) {
+            unsigned int flags = atoi(*e + strlen(prefix));
+
+            /* what dom0 sees is what the guest sees */
+            g_assert_cmpuint(flags, ==, qxen_grant_flags(s->g, ref));
+            return flags & (GTF_reading | GTF_writing);
+        }
+    }
+    g_assert_not_reached();
+}
+
+/* After the handoff nobody uses the firmware's grants */
+static void test_grants(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenConnect how = { .ring_order = 1 };
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, &how);
+
+    for (unsigned int i = 0; i < vbd->ring.pages; i++) {
+        g_assert_true(grant_in_use(s, vbd->ring.page[i].ref));
+    }
+    announce(s);
+    for (unsigned int i = 0; i < vbd->ring.pages; i++) {
+        g_assert_false(grant_in_use(s, vbd->ring.page[i].ref));
+    }
+    qxen_vbd_abandon(vbd);
+    story_end(s);
+}
+
+/* A NIC of this process, with a wire to the test */
+static void test_nic(void)
+{
+    int wire[2];
+    uint8_t frame[64] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
+                          0x88, 0xb5 };
+    uint8_t buf[2048];
+    QXenVif *vif;
+    Story *s;
+    g_autofree char *keys = NULL;
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM, 0, wire), ==, 0);
+    s = story(WITH_HANDOFF, "-netdev dgram,id=n0,local.type=fd,local.str=%d "
+              "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 ",
+              wire[1]);
+    keys = keys_of(s, "vif/0");
+    for (int pass = 0; pass < 2; pass++) {
+        vif = qxen_vif_connect(s->g, "vif/0", NULL);
+        qxen_vif_post(vif, 8);
+        qxen_vif_send(vif, frame, sizeof(frame));
+        g_assert_cmpint(qxen_wire_receive(wire[0], buf, sizeof(buf)), ==,
+                        sizeof(frame));
+        g_assert_cmpint(send(wire[0], frame, sizeof(frame), 0), ==,
+                        sizeof(frame));
+        g_assert_cmpint(qxen_vif_receive(vif, buf, sizeof(buf)), ==,
+                        sizeof(frame));
+        if (pass == 0) {
+            qxen_vif_abandon(vif);
+            announce(s);
+            assert_handed_off(s, "vif/0", keys);
+            qxen_take_over(s->g);
+            /* nobody is there to take it, and nobody must write it anywhere */
+            g_assert_cmpint(send(wire[0], frame, sizeof(frame), 0), ==,
+                            sizeof(frame));
+            qxen_be_os(s->g);
+        } else {
+            qxen_vif_close(vif);
+        }
+    }
+    story_end(s);
+    close(wire[0]);
+    close(wire[1]);
+}
+
+static void test_console(void)
+{
+    Story *s = story(WITH_HANDOFF, "-chardev null,id=c1 "
+                     "-device xen-console,chardev=c1,idx=1 ");
+    g_autofree char *keys = keys_of(s, "console/1");
+    QXenConsole *con = qxen_console_connect(s->g, "console/1", NULL);
+
+    qxen_console_write(con, "firmware", 8);
+    qxen_console_abandon(con);
+    announce(s);
+    assert_handed_off(s, "console/1", keys);
+    qxen_take_over(s->g);
+    qxen_be_os(s->g);
+    con = qxen_console_connect(s->g, "console/1", NULL);
+    qxen_console_write(con, "os", 2);
+    qxen_console_close(con);
+    story_end(s);
+}
+
+/* Scripted backends of Linux: each lets go by its own rules */
+static void test_remote(const void *data)
+{
+    g_auto(GStrv) what = g_strsplit(data, " ", 2);
+    Story *s = story(WITH_HANDOFF, "%s", "");
+    g_autofree char *keys = NULL;
+
+    qxen_remote(s->g, what[0], what[1] ?: "");
+    keys = keys_of(s, what[0]);
+    if (g_str_has_prefix(what[0], "vif")) {
+        QXenConnect queues = { .queues = 4 };
+
+        qxen_vif_abandon(qxen_vif_connect(s->g, what[0], &queues));
+        g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 8);
+    } else {
+        QXenConnect ring = { .ring_order = 1 };
+
+        qxen_vbd_abandon(qxen_vbd_connect(s->g, what[0], &ring));
+        g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 2);
+    }
+    g_assert_cmpint(qxen_stat(s->g, "ports"), >=, 1);
+    announce(s);
+    if (g_str_has_prefix(what[0], "vscsi")) {
+        g_autofree char *path = g_strdup_printf(FRONTEND "%s", what[0]);
+
+        assert_states(s, what[0], XenbusStateInitialising, XenbusStateClosed);
+        qxen_assert_keys(s->g, path, keys);
+    } else {
+        assert_handed_off(s, what[0], keys);
+    }
+    assert_said(s, "1 handed off, 0 given up, 0 failed, 0 left alone");
+    story_end(s);
+}
+
+/* So many disks, of this process and of others */
+static void test_many(const void *data)
+{
+    unsigned int disks = GPOINTER_TO_UINT(data);
+    g_autoptr(GString) args = g_string_new("");
+    g_autofree char *said = NULL;
+    Story *s;
+
+    for (unsigned int i = 0; i < disks; i++) {
+        g_string_append_printf(args, "-blockdev driver=null-co,size=1048576,"
+                               "node-name=d%u -device xen-disk,drive=d%u,"
+                               "vdev=d%u ", i, i, i);
+    }
+    s = story(WITH_HANDOFF, "%s", args->str);
+    s->g->no_quota = true;
+    for (unsigned int i = 0; i < disks; i++) {
+        g_autofree char *name = g_strdup_printf("vbd/%u", 800000 + i);
+
+        qxen_remote(s->g, name, "delay-us=500");
+        qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
+    }
+    for (unsigned int i = 0; i < disks; i++) {
+        g_autofree char *name = g_strdup_printf(
+            "vbd/%u", i < 16 ? 202 << 8 | i << 4 : 1 << 28 | i << 8);
+
+        qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
+    }
+    g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 2 * disks);
+    announce(s);
+    g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 0);
+    g_assert_cmpint(qxen_stat(s->g, "ports"), ==, 0);
+    said = disks ? g_strdup_printf(": %u handed off, 0 given up, 0 failed, "
+                                   "0 left alone", 2 * disks)
+                 : g_strdup("done: the firmware left nothing");
+    assert_said(s, said);
+    story_end(s);
+}
+
+/* --- once ----------------------------------------------------------------- */
+
+static void test_once(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd;
+
+    announce(s);
+    /* even now nobody asks whose it is: the one shot is used up */
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(accesses); i++) {
+        do_access(s, &accesses[i]);
+    }
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    assert_said(s, "announced");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+static void test_reset(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    announce(s);
+    qxen_be_os(s->g);
+    os_uses(s, XVDA);
+    qxen_param(s->g, "0");
+    qtest_system_reset(s->qts);
+    firmware_boots_from(s, XVDA);
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    g_assert_cmpint(log_count(s, "announced"), ==, 2);
+    story_end(s);
+}
+
+/* S3: to the machine a reset, but the OS lives on */
+static void test_wakeup(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QPCIDevice *pm = qpci_device_find(s->pci, QPCI_DEVFN(1, 3));
+    QXenVbd *vbd;
+
+    announce(s);
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    /* piix4: power management at 0x600, then "sleep" in PM1a control */
+    qpci_config_writel(pm, 0x40, 0x600 | 1);
+    qpci_config_writeb(pm, 0x80, 1);
+    g_free(pm);
+    qtest_outw(s->qts, 0x604, 1 << 10 | 1 << 13);
+    qtest_qmp_eventwait(s->qts, "SUSPEND");
+    qtest_qmp_assert_success(s->qts, "{'execute': 'system_wakeup'}");
+    qtest_qmp_eventwait(s->qts, "WAKEUP");
+    qxen_param(s->g, "0");
+    announce(s);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    assert_said(s, "announced");
+    assert_said(s, "armed");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/*
+ * The guest moves to another QEMU, with the device or without.  Whatever comes
+ * in has been handed off long ago: its connections are the OS's.
+ */
+typedef struct Migration {
+    const char *name;
+    const char *from, *to;
+    bool fired;
+} Migration;
+
+static const Migration migrations[] = {
+    { "armed", WITH_HANDOFF, WITH_HANDOFF, false },
+    { "fired", WITH_HANDOFF, WITH_HANDOFF, true },
+    { "from-without", WITHOUT, WITH_HANDOFF, false },
+    { "armed-to-without", WITH_HANDOFF, WITHOUT, false },
+};
+
+static void save_to(Story *s, const char *file)
+{
+    qtest_qmp_assert_success(s->qts, "{'execute': 'migrate', 'arguments': "
+                             "{'uri': %s}}", file);
+    qtest_qmp_eventwait(s->qts, "STOP");
+    for (;;) {
+        QDict *rsp = qtest_qmp_assert_success_ref(
+            s->qts, "{'execute': 'query-migrate'}");
+        g_autofree char *status = g_strdup(qdict_get_str(rsp, "status"));
+
+        qobject_unref(rsp);
+        g_assert_cmpstr(status, !=, "failed");
+        if (!strcmp(status, "completed")) {
+            return;
+        }
+        g_usleep(1000);
+    }
+}
+
+static void test_migration(const void *data)
+{
+    const Migration *m = data;
+    g_autofree char *path = temp_file("vmstate", 0);
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+    Story *s = story(m->from, ONE_DISK);
+    QXenVbd *vbd;
+
+    if (m->fired) {
+        announce(s);
+    }
+    save_to(s, uri);
+    story_end(s);
+
+    s = story(m->to, ONE_DISK "-incoming defer ");
+    qtest_qmp_assert_success(s->qts, "{'execute': 'migrate-incoming', "
+                             "'arguments': {'uri': %s}}", uri);
+    qtest_qmp_eventwait(s->qts, "RESUME");
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    announce(s);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    g_assert_cmpint(log_count(s, "announced"), ==, 0);
+    qxen_vbd_close(vbd);
+    story_end(s);
+    unlink(path);
+}
+
+/* Only one that has fired needs the device on the other side */
+static void test_migration_refused(void)
+{
+    g_autofree char *path = temp_file("vmstate", 0);
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    announce(s);
+    save_to(s, uri);
+    story_end(s);
+
+    s = story(WITHOUT, ONE_DISK "-incoming defer ");
+    qtest_set_expected_status(s->qts, EXIT_FAILURE);
+    qtest_qmp_assert_success(s->qts, "{'execute': 'migrate-incoming', "
+                             "'arguments': {'uri': %s}}", uri);
+    qtest_wait_qemu(s->qts);
+    g_assert_cmpint(log_count(s, "Unknown savevm section or instance "
+                                 "'xen-fw-handoff'"), >=, 1);
+    story_free(s);
+    unlink(path);
+}
+
+static void job(Story *s, const char *id)
+{
+    for (;;) {
+        QDict *event = qtest_qmp_eventwait_ref(s->qts, "JOB_STATUS_CHANGE");
+        QDict *data = qdict_get_qdict(event, "data");
+        bool ended = !strcmp(qdict_get_str(data, "id"), id) &&
+                     !strcmp(qdict_get_str(data, "status"), "concluded");
+
+        qobject_unref(event);
+        if (ended) {
+            break;
+        }
+    }
+    qtest_qmp_assert_success(s->qts, "{'execute': 'job-dismiss', "
+                             "'arguments': {'id': %s}}", id);
+}
+
+/* A snapshot is of a guest that may have an OS, whatever it was since */
+static void test_snapshot(void)
+{
+    g_autofree char *path = temp_file("snapshot", 0);
+    Story *s = story(WITH_HANDOFF, "-device xen-disk,drive=file0,vdev=xvda "
+                     "-blockdev driver=file,filename=%s,node-name=snapfile ",
+                     path);
+    QXenVbd *vbd;
+
+    qtest_qmp_assert_success(s->qts, "{'execute': 'blockdev-create', "
+        "'arguments': {'job-id': 'create', 'options': {'driver': 'qcow2', "
+        "'file': 'snapfile', 'size': 1048576}}}");
+    job(s, "create");
+    qtest_qmp_assert_success(s->qts, "{'execute': 'blockdev-add', "
+        "'arguments': {'driver': 'qcow2', 'file': 'snapfile', "
+        "'node-name': 'snap'}}");
+    qtest_qmp_assert_success(s->qts, "{'execute': 'snapshot-save', "
+        "'arguments': {'job-id': 'save', 'tag': 't', 'vmstate': 'snap', "
+        "'devices': ['snap']}}");
+    job(s, "save");
+    qtest_qmp_assert_success(s->qts, "{'execute': 'snapshot-load', "
+        "'arguments': {'job-id': 'load', 'tag': 't', 'vmstate': 'snap', "
+        "'devices': ['snap']}}");
+    job(s, "load");
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    announce(s);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    g_assert_cmpint(log_count(s, "announced"), ==, 0);
+    qxen_vbd_close(vbd);
+    story_end(s);
+    unlink(path);
+}
+
+/* --- faults --------------------------------------------------------------- */
+
+typedef struct Fault {
+    const char *option;
+    const char *said;
+    bool released;              /* its ring is unmapped all the same */
+} Fault;
+
+static const Fault faults[] = {
+    { "fault=hang-5", "hangs in Connected, it should be in Closing", false },
+    { "fault=hang-6", "hangs in Closing, it should be in Closed", false },
+    { "fault=hang-1", "hangs in Closed, it should be in InitWait", true },
+    { "delay-us=1000000", "hangs in Connected, it should be in Closing",
+      false },
+    { "fault=skip", "is in InitWait", true },
+    { "fault=gone", "is gone", true },
+    { "fault=offline", "is in Closed", true },
+    { "fault=unknown", "hangs in Unknown, it should be in Closing", false },
+    { "fault=garbage", "hangs in Unknown, it should be in Closing", false },
+};
+
+static void fault_among(const Fault *fault, unsigned int healthy)
+{
+    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=300 ", "%s", "");
+    g_autofree char *said = NULL;
+
+    for (unsigned int i = 0; i < healthy; i++) {
+        g_autofree char *name = g_strdup_printf("vbd/%u", 2000 + i);
+
+        qxen_remote(s->g, name, "delay-us=200");
+        qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
+    }
+    qxen_remote(s->g, "vbd/666", fault->option);
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, "vbd/666", NULL));
+    announce(s);
+    g_assert_cmpint(qxen_state(s->g, FRONTEND "vbd/666"), ==,
+                    XenbusStateInitialising);
+    g_assert_false(qxen_exists(s->g, FRONTEND "vbd/666/ring-ref"));
+    g_assert_cmpint(qxen_stat(s->g, "maps"), ==, fault->released ? 0 : 1);
+    for (unsigned int i = 0; i < healthy; i++) {
+        g_autofree char *name = g_strdup_printf("vbd/%u", 2000 + i);
+
+        assert_states(s, name, XenbusStateInitialising, XenbusStateInitWait);
+    }
+    said = g_strdup_printf("/local/domain/0/backend/vbd/7/666 %s", fault->said);
+    assert_said(s, said);
+    /* the culprit still holds what it did not let go */
+    s->before.maps = s->before.ports = !fault->released;
+    story_end(s);
+}
+
+static void test_fault(const void *data)
+{
+    fault_among(data, 0);
+}
+
+static void test_fault_among(const void *data)
+{
+    fault_among(data, 16);
+}
+
+/* --- a hostile guest ------------------------------------------------------ */
+
+/* The guest's word for its backend is not taken */
+static void test_backend_lies(void)
+{
+    g_autofree char *far = g_strnfill(1000, 'x');
+    g_autofree char *long_path = g_strdup_printf(
+        "/local/domain/0/backend/vbd/7/%s%s%s%s", far, far, far, far);
+    const char *const lies[] = {
+        "/local/domain/0/backend/vbd/8/51712",  /* another guest's */
+        "/local/domain/7/backend/vbd/7/51712",  /* its own */
+        "/local/domain/7/device/vbd/51712",     /* itself */
+        "/local/domain/0/backend/vbd/7/51728",  /* of another device */
+        "/local/domain/0/backend/vbd/7",
+        "/local/domain/0/backend/vbd/7/51712/frontend",
+        "/local/domain/0/backend/vbd/7/51712/",
+        "backend/vbd/7/51712",
+        "",
+        long_path,
+    };
+    Story *s = story(WITH_HANDOFF, "%s", "");
+    g_autofree char *keys = NULL;
+
+    qxen_remote(s->g, XVDA, "");
+    qxen_remote(s->g, XVDB, "");
+    keys = keys_of(s, XVDA);
+    for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
+        /* libxl's own record decides where there is one */
+        for (int libxl = 1; libxl >= 0; libxl--) {
+            QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+            g_autofree char *truth = backend_of(s, XVDA);
+
+            if (!libxl) {
+                qxen_cmd(s->g, "rm /libxl/7/device/" XVDA "/backend");
+            }
+            qtest_system_reset(s->qts);
+            /* dom0 writes it here: the guest's quota is below 4000 bytes */
+            qxen_write(s->g, FRONTEND XVDA "/backend", "%s", lies[i]);
+            announce(s);
+            set_key(s, XVDA, "backend", truth);
+            if (libxl) {
+                assert_states(s, XVDA, XenbusStateInitialising,
+                              XenbusStateInitWait);
+                qxen_vbd_abandon(vbd);
+            } else {
+                assert_connected(s, XVDA);
+                g_assert_cmpint(log_count(s, "it names no backend that "
+                                             "confirms it"), ==, i + 1);
+                qxen_vbd_close(vbd);
+                qxen_write(s->g, "/libxl/7/device/" XVDA "/backend", "%s",
+                           truth);
+            }
+        }
+    }
+    /* the truth is enough */
+    qxen_cmd(s->g, "rm /libxl/7/device/" XVDA "/backend");
+    qtest_system_reset(s->qts);
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    announce(s);
+    assert_states(s, XVDA, XenbusStateInitialising, XenbusStateInitWait);
+    story_end(s);
+}
+
+/* A state that is none is no connection, whatever a backend makes of it */
+static void test_state_garbage(void)
+{
+    static const char *const states[] = {
+        "4294967300", "-1", "4 ", " 4", "", "44", "0x4", "4\n", "9", "0",
+        "18446744073709551620", "four",
+    };
+    Story *s = story(WITH_HANDOFF, "%s", "");
+
+    qxen_remote(s->g, XVDA, "fault=hang-0");
+    for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
+        QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+        qtest_system_reset(s->qts);
+        set_key(s, XVDA, "state", states[i]);
+        announce(s);
+        g_assert_cmpint(log_count(s, "done: the firmware left nothing"), ==,
+                        i + 1);
+        set_key(s, XVDA, "state", "4");
+        qxen_vbd_close(vbd);
+    }
+    story_end(s);
+}
+
+/* More frontends than anyone has: so many are looked at and no more */
+static void test_many_frontends(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    for (int i = 0; i < 10000; i++) {
+        /* as dom0, whom no quota binds */
+        qxen_cmd(s->g, "write " FRONTEND "x%d/0/state 4", i);
+    }
+    announce(s);
+    /* 1024 with the disk, which is at rest */
+    assert_said(s, " 0 handed off, 0 given up, 0 failed, 1023 left alone");
+    story_end(s);
+}
+
+/* The guest writes while we look, but not for ever */
+static void test_meddling(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    qxen_cmd(s->g, "meddle 3 " FRONTEND XVDA " " FRONTEND XVDA "/evil x");
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    story_end(s);
+}
+
+/* The guest does so for ever: its keys stay, its rings do not */
+static void test_meddling_without_end(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    firmware_boots_from(s, XVDA);
+    qxen_cmd(s->g, "meddle 1000000 " FRONTEND XVDA " " FRONTEND XVDA "/evil x");
+    announce(s);
+    g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 0);
+    g_assert_cmpint(qxen_state(s->g, FRONTEND XVDA), ==,
+                    XenbusStateInitialising);
+    assert_said(s, "the guest kept writing to '/local/domain/7/device/" XVDA
+                "', its keys are left there");
+    story_end(s);
+}
+
+/* A frontend that the firmware changes without end is not watched for ever */
+static void test_restless(void)
+{
+    Story *s = story(WITH_HANDOFF, "%s", "");
+    unsigned int ops;
+
+    qxen_remote(s->g, XVDA, "fault=hang-2");
+    for (int i = 0; i < 1200; i++) {
+        set_key(s, XVDA, "state", i % 2 ? "1" : "2");
+    }
+    ops = qxen_stat(s->g, "ops");
+    for (int i = 0; i < 100; i++) {
+        set_key(s, XVDA, "state", i % 2 ? "1" : "2");
+    }
+    g_assert_cmpuint(qxen_stat(s->g, "ops"), ==, ops);
+    announce(s);
+    story_end(s);
+}
+
+/* Port writes without end, under a live disk of the OS */
+static void test_many_writes(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd;
+
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    qxen_cmd(s->g, "out 2 0x12 350000");
+    qxen_cmd(s->g, "out 4 0x10 350000");
+    qxen_cmd(s->g, "out 2 0x10 350000");
+    /* 10 MB of log: every byte there is, NULs and escapes, hardly a newline */
+    qxen_cmd(s->g, "out 1 0x12 10000000");
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    assert_said(s, "announced");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* --- mistakes of the administrator ---------------------------------------- */
+
+/* Run QEMU with @args, expect it to refuse with @want on stderr */
+static void refused(const char *args, const char *want)
+{
+    g_autofree char *cmd = g_strdup_printf("%s -nodefaults -display none "
+                                           "-M none %s",
+                                           getenv("QTEST_QEMU_BINARY"), args);
+    g_autofree char *err = NULL;
+    int status;
+
+    g_assert_true(g_spawn_command_line_sync(cmd, NULL, &err, &status, NULL));
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+    g_assert_nonnull(strstr(err, want));
+    /* one sentence, not a backtrace of errors */
+    g_assert_true(strchr(err, '\n') == err + strlen(err) - 1);
+}
+
+static void test_no_xen(void)
+{
+    refused("-device xen-fw-handoff",
+            "xen-fw-handoff works for HVM guests of a real Xen only: "
+            "remove it, or start the guest with Xen's toolstack");
+}
+
+static void test_bad_property(void)
+{
+    refused("-device xen-fw-handoff,timeout-ms=soon", "timeout-ms");
+    refused("-device xen-fw-handoff,timeout=5", "timeout");
+}
+
+static void test_loopback_refused(void)
+{
+    refused("-device xen-loopback", "xen-loopback is for tests only");
+}
+
+/* -------------------------------------------------------------------------- */
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    for (size_t i = 0; i < ARRAY_SIZE(accesses); i++) {
+        g_autofree char *path = g_strdup_printf("/xen-handoff/announcement/%s",
+                                                accesses[i].name);
+
+        qtest_add_data_func(path, &accesses[i], test_access);
+    }
+    qtest_add_func("/xen-handoff/announcement/all-is-forwarded",
+                   test_forwarding);
+    qtest_add_func("/xen-handoff/announcement/emulated-nic-goes", test_unplug);
+
+    qtest_add_func("/xen-handoff/owner/linux", test_linux);
+    qtest_add_func("/xen-handoff/owner/freebsd", test_freebsd);
+    qtest_add_func("/xen-handoff/owner/netbsd", test_netbsd);
+    qtest_add_func("/xen-handoff/owner/openbsd", test_openbsd);
+    qtest_add_func("/xen-handoff/owner/windows", test_windows);
+    qtest_add_func("/xen-handoff/owner/gplpv", test_gplpv);
+    qtest_add_func("/xen-handoff/owner/param-only", test_param_only);
+    qtest_add_func("/xen-handoff/owner/param-only-clean",
+                   test_param_only_clean);
+    qtest_add_func("/xen-handoff/owner/firmware-closes", test_firmware_closes);
+    qtest_add_func("/xen-handoff/owner/os-over-firmware",
+                   test_os_over_firmware);
+    qtest_add_func("/xen-handoff/owner/os-over-firmware-unseen",
+                   test_os_over_firmware_unseen);
+    qtest_add_func("/xen-handoff/owner/os-over-firmware-queue",
+                   test_os_over_firmware_queue);
+    /* what QEMU reads of the backend before its second and its third step */
+    qtest_add_data_func("/xen-handoff/owner/os-is-quicker/closed", "state",
+                        test_os_is_quicker);
+    qtest_add_data_func("/xen-handoff/owner/os-is-quicker/initialising",
+                        "online", test_os_is_quicker);
+    qtest_add_func("/xen-handoff/owner/both", test_both);
+    qtest_add_func("/xen-handoff/owner/param-unreadable",
+                   test_param_unreadable);
+
+    for (unsigned int i = XenbusStateInitWait; i <= XenbusStateClosed; i++) {
+        g_autofree char *path =
+            g_strdup_printf("/xen-handoff/teardown/state/%u", i);
+
+        qtest_add_data_func(path, GUINT_TO_POINTER(i), test_state);
+    }
+    qtest_add_func("/xen-handoff/teardown/race", test_race);
+    qtest_add_data_func("/xen-handoff/teardown/inflight", NULL, test_inflight);
+    qtest_add_data_func("/xen-handoff/teardown/inflight-iothread",
+                        ",iothread=io0", test_inflight);
+    qtest_add_data_func("/xen-handoff/upstream/close-inflight", NULL,
+                        test_close_inflight);
+    qtest_add_data_func("/xen-handoff/upstream/close-inflight-iothread",
+                        ",iothread=io0", test_close_inflight);
+    qtest_add_func("/xen-handoff/upstream/discard", test_discard);
+    qtest_add_func("/xen-handoff/teardown/ring-pages", test_ring_pages);
+    qtest_add_func("/xen-handoff/teardown/keys", test_keys);
+    qtest_add_func("/xen-handoff/teardown/grants", test_grants);
+    qtest_add_func("/xen-handoff/teardown/nic", test_nic);
+    qtest_add_func("/xen-handoff/teardown/console", test_console);
+    qtest_add_data_func("/xen-handoff/teardown/remote/blkback", "vbd/51712",
+                        test_remote);
+    qtest_add_data_func("/xen-handoff/teardown/remote/blkback-slow",
+                        "vbd/51712 delay-us=20000", test_remote);
+    qtest_add_data_func("/xen-handoff/teardown/remote/netback", "vif/0",
+                        test_remote);
+    qtest_add_data_func("/xen-handoff/teardown/remote/netback-slow",
+                        "vif/0 delay-us=20000", test_remote);
+    qtest_add_data_func("/xen-handoff/teardown/remote/scsiback", "vscsi/0",
+                        test_remote);
+    qtest_add_data_func("/xen-handoff/teardown/remote/driver-domain",
+                        "vbd/51712 domain=3 delay-us=1000", test_remote);
+    qtest_add_data_func("/xen-handoff/teardown/many/0", GUINT_TO_POINTER(0),
+                        test_many);
+    qtest_add_data_func("/xen-handoff/teardown/many/1", GUINT_TO_POINTER(1),
+                        test_many);
+    qtest_add_data_func("/xen-handoff/teardown/many/16", GUINT_TO_POINTER(16),
+                        test_many);
+    qtest_add_data_func("/xen-handoff/teardown/many/256",
+                        GUINT_TO_POINTER(256), test_many);
+
+    qtest_add_func("/xen-handoff/once/second", test_once);
+    qtest_add_func("/xen-handoff/once/reset", test_reset);
+    qtest_add_func("/xen-handoff/once/wakeup", test_wakeup);
+
+    for (size_t i = 0; i < ARRAY_SIZE(migrations); i++) {
+        g_autofree char *path = g_strdup_printf("/xen-handoff/once/migration/"
+                                                "%s", migrations[i].name);
+
+        qtest_add_data_func(path, &migrations[i], test_migration);
+    }
+    qtest_add_func("/xen-handoff/once/migration/fired-to-without",
+                   test_migration_refused);
+    qtest_add_func("/xen-handoff/once/snapshot", test_snapshot);
+
+    for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+        g_autofree char *alone = g_strdup_printf("/xen-handoff/fault/alone/%s",
+                                                 faults[i].option);
+        g_autofree char *among = g_strdup_printf("/xen-handoff/fault/among/%s",
+                                                 faults[i].option);
+
+        qtest_add_data_func(alone, &faults[i], test_fault);
+        qtest_add_data_func(among, &faults[i], test_fault_among);
+    }
+
+    qtest_add_func("/xen-handoff/hostile/backend-lies", test_backend_lies);
+    qtest_add_func("/xen-handoff/hostile/state-garbage", test_state_garbage);
+    qtest_add_func("/xen-handoff/hostile/many-frontends", test_many_frontends);
+    qtest_add_func("/xen-handoff/hostile/meddling", test_meddling);
+    qtest_add_func("/xen-handoff/hostile/meddling-without-end",
+                   test_meddling_without_end);
+    qtest_add_func("/xen-handoff/hostile/restless", test_restless);
+    qtest_add_func("/xen-handoff/hostile/many-writes", test_many_writes);
+
+    qtest_add_func("/xen-handoff/refused/no-xen", test_no_xen);
+    qtest_add_func("/xen-handoff/refused/bad-property", test_bad_property);
+    qtest_add_func("/xen-handoff/refused/loopback", test_loopback_refused);
+    return g_test_run();
+}

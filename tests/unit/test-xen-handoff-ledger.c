@@ -1,0 +1,384 @@
+/*
+ * Unit tests of the Xen firmware handoff's ledger: no Xen, no devices.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "hw/xen/xen-handoff-ledger.h"
+
+#define VBD "vbd/51712"
+
+static XenHandoffSighting *at_rest(void)
+{
+    XenHandoffSighting *seen =
+        xen_handoff_sighting_new(XenbusStateInitialising);
+
+    g_assert_true(xen_handoff_sighting_add(
+        seen, "backend", "/local/domain/0/backend/vbd/1/51712"));
+    g_assert_true(xen_handoff_sighting_add(seen, "backend-id", "0"));
+    return seen;
+}
+
+static XenHandoffSighting *connected(const char *ring_ref, const char *port)
+{
+    XenHandoffSighting *seen = at_rest();
+
+    seen->state = XenbusStateConnected;
+    g_assert_true(xen_handoff_sighting_add(seen, "ring-ref", ring_ref));
+    g_assert_true(xen_handoff_sighting_add(seen, "event-channel", port));
+    return seen;
+}
+
+/* What the announcement decides; takes @seen over */
+static XenHandoffOwner decide(XenHandoffLedger *l, XenHandoffSighting *seen,
+                              XenHandoffOs os)
+{
+    XenHandoffOwner owner = xen_handoff_ledger_owner(l, VBD, seen, os);
+
+    xen_handoff_sighting_free(seen);
+    return owner;
+}
+
+/* A ledger that saw the device at rest and then the firmware connect it */
+static XenHandoffLedger *after_firmware(void)
+{
+    XenHandoffLedger *l = xen_handoff_ledger_new();
+
+    g_assert_false(xen_handoff_ledger_knows(l, VBD));
+    g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, at_rest(),
+                                           XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_NOBODY);
+    g_assert_true(xen_handoff_ledger_knows(l, VBD));
+    g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
+                                           XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+    return l;
+}
+
+/* Linux: announces before it sets the parameter */
+static void test_firmware_without_os(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+}
+
+/* A loader that connects and starts the OS at once: no watch event yet */
+static void test_firmware_not_seen_yet(void)
+{
+    g_autoptr(XenHandoffLedger) l = xen_handoff_ledger_new();
+
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+}
+
+/* FreeBSD: sets the parameter, announces, and only then attaches */
+static void test_firmware_then_param(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+}
+
+/* Every state that the firmware may leave behind, none that it may not */
+static void test_states(void)
+{
+    for (int state = XenbusStateUnknown; state <= XenbusStateReconfigured;
+         state++) {
+        g_autoptr(XenHandoffLedger) l = xen_handoff_ledger_new();
+        bool torn_down = state >= XenbusStateInitWait &&
+                         state <= XenbusStateClosed;
+
+        g_assert_cmpint(decide(l, xen_handoff_sighting_new(state),
+                               XEN_HANDOFF_OS_ABSENT), ==,
+                        torn_down ? XEN_HANDOFF_FIRMWARE : XEN_HANDOFF_NOBODY);
+    }
+}
+
+/* OpenBSD: sets the parameter, attaches, announces last */
+static void test_os(void)
+{
+    g_autoptr(XenHandoffLedger) l = xen_handoff_ledger_new();
+
+    xen_handoff_ledger_saw(l, VBD, at_rest(), XEN_HANDOFF_OS_ABSENT);
+    g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
+                                           XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS);
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS);
+}
+
+/* The same, but the watch event has not arrived */
+static void test_os_not_seen_yet(void)
+{
+    g_autoptr(XenHandoffLedger) l = xen_handoff_ledger_new();
+
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS);
+    xen_handoff_ledger_saw(l, VBD, at_rest(), XEN_HANDOFF_OS_ABSENT);
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS);
+}
+
+/* An OS connects what the firmware left Connected: same refs, another port */
+static void test_os_took_over(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+
+    /* the event is still on its way */
+    g_assert_cmpint(decide(l, connected("8", "9"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS_TOUCHED);
+    /* it has come, and even the same refs and port prove nothing any more */
+    xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
+                           XEN_HANDOFF_OS_PRESENT);
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS_TOUCHED);
+    /* from then on it is like any other */
+    xen_handoff_ledger_saw(l, VBD, at_rest(), XEN_HANDOFF_OS_PRESENT);
+    xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
+                           XEN_HANDOFF_OS_PRESENT);
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS);
+}
+
+/* Linux with xen_emul_unplug=never is in the middle of closing it */
+static void test_os_is_closing(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+    XenHandoffSighting *seen = connected("8", "5");
+
+    seen->state = XenbusStateClosing;
+    g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS_TOUCHED);
+}
+
+/* One key more, one less, one other: changed */
+static void test_every_key_counts(void)
+{
+    static const char *const change[][2] = {
+        { "backend", "/local/domain/3/backend/vbd/1/51712" },
+        { "queue-0/event-channel-tx", "7" },
+        { "ring-ref", NULL },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(change); i++) {
+        g_autoptr(XenHandoffLedger) l = after_firmware();
+        XenHandoffSighting *seen = connected("8", "5");
+
+        if (change[i][1]) {
+            xen_handoff_sighting_add(seen, change[i][0], change[i][1]);
+        } else {
+            g_hash_table_remove(seen->keys, change[i][0]);
+        }
+        g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_PRESENT), ==,
+                        XEN_HANDOFF_OS_TOUCHED);
+    }
+}
+
+/* A firmware that closes properly drops out, and may connect again */
+static void test_firmware_closes(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+
+    g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, at_rest(),
+                                           XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_NOBODY);
+    g_assert_cmpint(decide(l, at_rest(), XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_NOBODY);
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS);
+    xen_handoff_ledger_saw(l, VBD, connected("9", "6"),
+                           XEN_HANDOFF_OS_ABSENT);
+    g_assert_cmpint(decide(l, connected("9", "6"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+}
+
+/* A parameter that cannot be read: own nothing */
+static void test_param_unreadable(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_UNKNOWN), ==,
+                    XEN_HANDOFF_IN_DOUBT);
+    g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
+                                           XEN_HANDOFF_OS_UNKNOWN), ==,
+                    XEN_HANDOFF_IN_DOUBT);
+    /* once in doubt, an OS that comes up later does not make it certain */
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_IN_DOUBT);
+}
+
+/* The toolstack's keys are those of the first sight, whatever comes later */
+static void test_toolstack_keys(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+    XenHandoffSighting *seen = at_rest();
+
+    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "backend"));
+    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "backend-id"));
+    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD, "ring-ref"));
+    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD, "queue-0"));
+
+    xen_handoff_sighting_add(seen, "queue-0/tx-ring-ref", "8");
+    xen_handoff_ledger_saw(l, VBD, seen, XEN_HANDOFF_OS_ABSENT);
+    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD, "queue-0"));
+
+    /* unplugged and plugged again: a new frontend, with this sub-directory */
+    xen_handoff_ledger_gone(l, VBD);
+    seen = at_rest();
+    xen_handoff_sighting_add(seen, "queue-0/tx-ring-ref", "8");
+    xen_handoff_ledger_saw(l, VBD, seen, XEN_HANDOFF_OS_ABSENT);
+    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "queue-0"));
+    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD,
+                                                      "queue-0/tx-ring-ref"));
+}
+
+/* Made key by key: the first sight that counts is the one with a state */
+static void test_toolstack_keys_piecemeal(void)
+{
+    g_autoptr(XenHandoffLedger) l = xen_handoff_ledger_new();
+
+    xen_handoff_ledger_saw(l, VBD, xen_handoff_sighting_new(XenbusStateUnknown),
+                           XEN_HANDOFF_OS_ABSENT);
+    g_assert_false(xen_handoff_ledger_knows(l, VBD));
+    xen_handoff_ledger_saw(l, VBD, at_rest(), XEN_HANDOFF_OS_ABSENT);
+    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "backend"));
+    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD, "ring-ref"));
+}
+
+/* Never seen at rest: nothing of it may be removed */
+static void test_toolstack_keys_unknown(void)
+{
+    g_autoptr(XenHandoffLedger) l = xen_handoff_ledger_new();
+
+    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "ring-ref"));
+    xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
+                           XEN_HANDOFF_OS_ABSENT);
+    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "ring-ref"));
+}
+
+/* How many connections there are, whatever happens to them */
+static void test_connections(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+
+    g_assert_cmpuint(xen_handoff_ledger_connections(l), ==, 1);
+    xen_handoff_ledger_saw(l, VBD, connected("9", "6"),
+                           XEN_HANDOFF_OS_ABSENT);
+    g_assert_cmpuint(xen_handoff_ledger_connections(l), ==, 1);
+    xen_handoff_ledger_saw(l, "vif/0", connected("12", "7"),
+                           XEN_HANDOFF_OS_ABSENT);
+    xen_handoff_ledger_saw(l, "vif/01", connected("12", "7"),
+                           XEN_HANDOFF_OS_ABSENT);
+    g_assert_cmpuint(xen_handoff_ledger_connections(l), ==, 3);
+    xen_handoff_ledger_gone(l, "vif/0");
+    g_assert_cmpuint(xen_handoff_ledger_connections(l), ==, 2);
+    xen_handoff_ledger_saw(l, VBD, at_rest(), XEN_HANDOFF_OS_ABSENT);
+    g_assert_cmpuint(xen_handoff_ledger_connections(l), ==, 1);
+    xen_handoff_ledger_saw(l, "vif/01", connected("12", "7"),
+                           XEN_HANDOFF_OS_PRESENT);
+    g_assert_cmpuint(xen_handoff_ledger_connections(l), ==, 0);
+    g_assert_true(xen_handoff_ledger_knows(l, VBD));
+    xen_handoff_ledger_gone(l, "v");
+    g_assert_true(xen_handoff_ledger_knows(l, VBD));
+    xen_handoff_ledger_gone(l, "vbd");
+    g_assert_false(xen_handoff_ledger_knows(l, VBD));
+    g_assert_true(xen_handoff_ledger_knows(l, "vif/01"));
+    xen_handoff_ledger_gone(l, "");
+    g_assert_false(xen_handoff_ledger_knows(l, "vif/01"));
+}
+
+/* A frontend that never comes to rest is not looked at for ever */
+static void test_restless(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+    int n;
+
+    for (n = 2; xen_handoff_ledger_wants(l, VBD); n++) {
+        g_assert_cmpint(n, <, XEN_HANDOFF_MAX_SIGHTINGS);
+        xen_handoff_ledger_saw(l, VBD, n % 2 ? at_rest() : connected("8", "5"),
+                               XEN_HANDOFF_OS_ABSENT);
+    }
+    g_assert_cmpint(n, ==, XEN_HANDOFF_MAX_SIGHTINGS);
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_IN_DOUBT);
+    /* still certain: there is nobody else whose it could be */
+    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+}
+
+/* A guest that writes without end gets an end */
+static void test_limits(void)
+{
+    g_autoptr(XenHandoffLedger) l = xen_handoff_ledger_new();
+    XenHandoffSighting *seen = connected("8", "5");
+    g_autofree char *name = g_strnfill(XEN_HANDOFF_MAX_VALUE + 1, 'x');
+
+    g_assert_false(xen_handoff_sighting_add(seen, "long", name));
+    g_assert_true(seen->too_much);
+    seen->too_much = false;
+    g_assert_false(xen_handoff_sighting_add(seen, name, ""));
+    g_assert_true(seen->too_much);
+    seen->too_much = false;
+    for (int i = g_hash_table_size(seen->keys); i < XEN_HANDOFF_MAX_KEYS; i++) {
+        g_autofree char *key = g_strdup_printf("key-%d", i);
+
+        g_assert_true(xen_handoff_sighting_add(seen, key, ""));
+    }
+    g_assert_false(xen_handoff_sighting_add(seen, "one-more", ""));
+    g_assert_true(seen->too_much);
+
+    /* too much to compare is never the same */
+    xen_handoff_ledger_saw(l, VBD, seen, XEN_HANDOFF_OS_ABSENT);
+    g_assert_cmpint(xen_handoff_ledger_owner(l, VBD, seen,
+                                             XEN_HANDOFF_OS_PRESENT), ==,
+                    XEN_HANDOFF_OS_TOUCHED);
+
+    for (int i = 1; i < XEN_HANDOFF_MAX_FRONTENDS; i++) {
+        g_autofree char *frontend = g_strdup_printf("vbd/%d", i);
+
+        g_assert_cmpint(xen_handoff_ledger_saw(l, frontend, connected("8", "5"),
+                                               XEN_HANDOFF_OS_ABSENT), ==,
+                        XEN_HANDOFF_FIRMWARE);
+    }
+    g_assert_cmpint(xen_handoff_ledger_saw(l, "vbd/more", connected("8", "5"),
+                                           XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_NOBODY);
+    g_assert_false(xen_handoff_ledger_knows(l, "vbd/more"));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/xen-handoff/ledger/firmware/without-os",
+                    test_firmware_without_os);
+    g_test_add_func("/xen-handoff/ledger/firmware/not-seen-yet",
+                    test_firmware_not_seen_yet);
+    g_test_add_func("/xen-handoff/ledger/firmware/then-param",
+                    test_firmware_then_param);
+    g_test_add_func("/xen-handoff/ledger/firmware/states", test_states);
+    g_test_add_func("/xen-handoff/ledger/firmware/closes",
+                    test_firmware_closes);
+    g_test_add_func("/xen-handoff/ledger/os/attached", test_os);
+    g_test_add_func("/xen-handoff/ledger/os/not-seen-yet",
+                    test_os_not_seen_yet);
+    g_test_add_func("/xen-handoff/ledger/os/took-over", test_os_took_over);
+    g_test_add_func("/xen-handoff/ledger/os/is-closing", test_os_is_closing);
+    g_test_add_func("/xen-handoff/ledger/os/every-key-counts",
+                    test_every_key_counts);
+    g_test_add_func("/xen-handoff/ledger/param-unreadable",
+                    test_param_unreadable);
+    g_test_add_func("/xen-handoff/ledger/keys/toolstack",
+                    test_toolstack_keys);
+    g_test_add_func("/xen-handoff/ledger/keys/piecemeal",
+                    test_toolstack_keys_piecemeal);
+    g_test_add_func("/xen-handoff/ledger/keys/unknown",
+                    test_toolstack_keys_unknown);
+    g_test_add_func("/xen-handoff/ledger/connections", test_connections);
+    g_test_add_func("/xen-handoff/ledger/restless", test_restless);
+    g_test_add_func("/xen-handoff/ledger/limits", test_limits);
+    return g_test_run();
+}
