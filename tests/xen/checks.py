@@ -1,0 +1,173 @@
+"""What the evidence of each scenario has to be, with the device and without.
+
+Every check is a sentence, what was seen and what should have been.  Whether a
+check can fail at all shows in the run without the device: the very facts that
+must be clean there are seen dirty.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+DISKS = ['vbd/51712', 'vbd/51728']      # xvda: blkback, xvdb: QEMU's qdisk
+NIC = 'vif/0'                           # netback
+ALL = DISKS + [NIC]
+NO_KEYS = {'extra': [], 'missing': []}
+WRITTEN = {0: 'written by PVOS', 1: 'written by PVOS'}
+HANDED_OFF = '{} handed off, 0 given up, 0 failed, {} left alone'
+
+
+def of(devices, facts):
+    return {d: facts.get(d) for d in devices}
+
+
+def same(devices, value):
+    return {d: value for d in devices}
+
+
+def firmware_connected(facts, devices):
+    """The test begins where it should, and the evidence can be read."""
+    at = facts['snapshots']['firmware']
+    yield ('the firmware has connected its devices and used them',
+           [of(devices, at['backend_states']),
+            {d: facts['firmware'][d]['works'] for d in devices}],
+           [same(devices, 4), same(devices, True)])
+    rings = sorted(ref for d in devices
+                   for key, ref in facts['firmware'][d].items()
+                   if key.endswith('ring-ref'))
+    yield ("Xen's dump shows its rings mapped by dom0",
+           sorted(set(at['firmware_mapped']) & set(rings)), rings)
+    yield ("Xen's dump shows its event channels bound",
+           sorted(at['firmware_ports_bound']),
+           sorted(facts['firmware'][d]['port'] for d in devices))
+
+
+def handed_off(facts, tag, devices):
+    """Nothing of the firmware's is left at snapshot @tag."""
+    at = facts['snapshots'][tag]
+    yield (f'{tag}: no page of the firmware is mapped by dom0',
+           at['firmware_mapped'], [])
+    yield (f'{tag}: no event channel of the firmware is bound',
+           at['firmware_ports_bound'], [])
+    yield (f'{tag}: frontends are Initialising, backends in InitWait',
+           [of(devices, at['frontend_states']),
+            of(devices, at['backend_states'])],
+           [same(devices, 1), same(devices, 2)])
+    yield (f"{tag}: exactly the toolstack's keys are left",
+           of(devices, at['keys']), same(devices, NO_KEYS))
+
+
+def os_works(facts, devices):
+    yield ('every device works for the OS',
+           {d: facts['devices'].get(d, {}).get('works') for d in devices},
+           same(devices, True))
+    yield ("what the OS wrote is in the disks' images",
+           facts['written'], WRITTEN)
+    yield ('no grant leads to an old page of the firmware',
+           facts['snapshots']['done']['pinned_to_old_frame'], [])
+
+
+def untouched(facts, before, after, devices):
+    """What the OS had connected at @before is the same at @after."""
+    b, a = facts['snapshots'][before], facts['snapshots'][after]
+    for what in ('frontend_states', 'backend_states', 'values'):
+        yield (f'{before} to {after}: same {what.replace("_", " ")}',
+               of(devices, a[what]), of(devices, b[what]))
+    rings = [int(v) for d in devices for k, v in b['values'][d].items()
+             if k.endswith('ring-ref')]
+    yield (f'{before} to {after}: the same rings stay mapped',
+           {r: a['grants'].get(r) for r in rings},
+           {r: b['grants'].get(r) for r in rings})
+    yield (f'{before}: these rings are mapped at all',
+           [r for r in rings if r not in b['grants']], [])
+    yield ('each goes on working after the announcement',
+           {d: facts['devices'].get(d, {}).get('still_works')
+            for d in devices}, same(devices, True))
+
+
+def said(facts, line):
+    yield ('the log names each backend as being in InitWait',
+           [line for line in facts['dm_log'] if ': handed off in ' in line
+            and not line.endswith(' is in InitWait')], [])
+    yield (f'the log ends with "{line}"',
+           facts['dm_log'] and line in facts['dm_log'][-1], True)
+
+
+# --- the scenarios ----------------------------------------------------------
+
+def naive(facts):
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'announced', ALL)
+    yield from os_works(facts, ALL)
+    yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+def late_announce(facts):
+    yield from untouched(facts, 'early', 'done', ALL)
+    yield from os_works(facts, ALL)
+    yield from said(facts, HANDED_OFF.format(0, 3))
+
+
+def mixed(facts):
+    firmware = [DISKS[1], NIC]
+    yield from firmware_connected(facts, firmware)
+    yield from untouched(facts, 'early', 'announced', DISKS[:1])
+    yield from handed_off(facts, 'announced', firmware)
+    yield from os_works(facts, ALL)
+    # whether the disk of the OS was connected yet depends on who was first to
+    # notice HVM_PARAM_CALLBACK_IRQ, the OS's own driver or the device
+    yield from said(facts, '2 handed off, 0 given up, 0 failed')
+
+
+def linux_works(facts):
+    linux = facts['linux']
+    yield ('Linux reads both disks', linux['disks'],
+           {'xvda': 'LABDISK0 sector 5', 'xvdb': 'LABDISK1 sector 5'})
+    yield ('Linux pings dom0', linux['ping'], True)
+
+
+def linux(facts):
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'first-line', ALL)
+    yield ("no packet went to the firmware's buffers",
+           facts['linux']['packets_to_firmware'], 0)
+    yield ('Linux found nothing to reset', facts['linux']['resets'], [])
+    yield from linux_works(facts)
+    yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+def config_errors(facts):
+    text = '\n'.join(facts['dm_log'])
+    yield ('a second device is refused in one sentence',
+           'at most one xen-fw-handoff device is permitted' in text, True)
+    yield ('without xen-platform it is inert, says so, and the guest runs',
+           ['xen-fw-handoff: inert, no announcement can be seen: the machine '
+            'has no xen-platform device' in text, facts['status']], [True, 0])
+
+
+def naive_without(facts):
+    """The failure that we cure: the other checks can tell."""
+    yield from firmware_connected(facts, ALL)
+    yield ('without the device both disks are lost to the OS',
+           {d: facts['devices'].get(d, {}).get('works') for d in DISKS},
+           same(DISKS, False))
+    at = facts['snapshots']['done']
+    yield ('without the device pages of the firmware stay mapped',
+           bool(at['firmware_mapped']), True)
+    yield ('without the device a grant of the OS leads to an old page',
+           bool(at['pinned_to_old_frame']), True)
+
+
+def linux_without(facts):
+    yield from firmware_connected(facts, ALL)
+    at = facts['snapshots']['first-line']
+    yield ("without the device rings are mapped at Linux's first line",
+           bool(at['firmware_mapped']), True)
+    yield ('without the device dom0 writes into the memory of Linux',
+           facts['linux']['packets_to_firmware'], 5)
+    yield ('without the device Linux resets every frontend',
+           facts['linux']['resets'], ALL)
+    yield from linux_works(facts)
+
+
+WITH = {'naive': naive, 'late-announce': late_announce, 'mixed': mixed,
+        'linux': linux, 'config-errors': config_errors}
+WITHOUT = {'naive': naive_without, 'linux': linux_without}

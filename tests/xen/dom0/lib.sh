@@ -1,0 +1,164 @@
+# What scenarios are made of.  Sourced by dom0's init; busybox sh.  The guest of a scenario
+# is a domain of the same name; $OUT is the directory that goes back to the host.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+
+# --- messages and waits --------------------------------------------------------------
+
+now() { read -r up _ </proc/uptime; echo "$up"; }
+say() { read -r up _ </proc/uptime; echo "LAB[$up]: ${SCENARIO:+$SCENARIO: }$*"; }
+fail() { say "FAIL: $*"; exit 1; }
+event() { read -r up _ </proc/uptime; echo "$up $*" >>"$OUT/events.log"; }
+
+# await SECONDS WHAT COMMAND...: until COMMAND succeeds; says so first, for whoever reads
+# the console of a lab that hangs
+await() {
+    limit=$1 what=$2
+    shift 2
+    say "waiting for $what ($limit s at most)"
+    read -r up _ </proc/uptime
+    end=$((${up%.*} + limit))
+    until "$@"; do
+        read -r up _ </proc/uptime
+        [ "${up%.*}" -lt $end ] || fail "no $what within $limit s"
+        sleep 0.1
+    done
+}
+
+# --- the guest -----------------------------------------------------------------------
+
+disk() {    # disk N: an image with sectors that say what they are
+    image=/tmp/$SCENARIO-disk$1.img
+    for sector in 0 1 2 3 4 5 6 7 8 9; do
+        printf '%-511s\n' "LABDISK$1 sector $sector"
+    done >"$image"
+    truncate -s 16M "$image"
+}
+
+# guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), a
+# kernel's NIC, our firmware, and the device model under test.  LINEs go into its config.
+guest() {
+    disk 0
+    disk 1
+    LOOP=$(losetup -f)
+    losetup "$LOOP" "/tmp/$SCENARIO-disk0.img"
+    # serial: from the first character on; kernel: xenfv has no fw_cfg without one
+    cat >"$OUT/guest.cfg" <<C
+name = "$SCENARIO"
+type = "hvm"
+memory = 256
+vcpus = 1
+vga = "none"
+nographic = 1
+vnc = 0
+usb = 0
+xen_platform_pci = ${PLATFORM:-1}
+serial = "file:$OUT/firmware.log"
+kernel = "/guest/vmlinuz"
+device_model_override = "/lab/qemu-dm"
+device_model_args = [ "-L", "/usr/share/qemu", "-L", "/usr/share/seabios" ]
+device_model_args_hvm = [ "-fw_cfg", "name=genroms/labfw.rom,file=/guest/labfw.rom"$DM_ARGS ]
+disk = [ "phy:$LOOP,xvda,w",
+         "format=raw,vdev=xvdb,access=rw,backendtype=qdisk,target=/tmp/$SCENARIO-disk1.img" ]
+vif = [ "mac=00:16:3e:11:11:11,bridge=xenbr0,type=vif" ]
+on_poweroff = "preserve"
+on_reboot = "preserve"
+on_crash = "preserve"
+on_soft_reset = "preserve"
+C
+    for line in "$@"; do
+        echo "$line" >>"$OUT/guest.cfg"
+    done
+    say "waiting for xl create (60 s at most)"
+    # -e: no child of xl's that waits for the domain's end
+    timeout 60 xl -vvv create -e -p "$OUT/guest.cfg" >"$OUT/xl-create.log" 2>&1 ||
+        {
+            grep -v debug: "$OUT/xl-create.log"
+            cat "/var/log/xen/qemu-dm-$SCENARIO.log"
+            fail "xl create"
+        }
+    DOMID=$(xl domid "$SCENARIO")
+    echo "$DOMID" >"$OUT/domid"
+    event created
+    xenstore-ls -fp /local/domain >"$OUT/snapshot-created-xenstore.txt"
+}
+
+start() {   # start KEY VALUE...: options of the firmware (lab/KEY), then let it run
+    for word in "$@"; do
+        case $key in
+        '') key=$word ;;
+        *) xenstore-write "/local/domain/$DOMID/lab/$key" "$word"; key= ;;
+        esac
+    done
+    event started
+    xl unpause "$SCENARIO"
+}
+
+is_at() { [ "$(xenstore-read "/local/domain/$DOMID/data/lab-at" 2>/dev/null)" = "$1" ]; }
+gate() { await "$2" "gate '$1'" is_at "$1"; event "gate $1"; }     # gate NAME SECONDS
+pass() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "pass $1"; }
+
+console_has() { grep -aq "$1" "$CONSOLE" 2>/dev/null; }
+wait_console() { await "$2" "'$1' on the console" console_has "$1"; }  # wait_console REGEX SECONDS
+
+# --- looking -------------------------------------------------------------------------
+
+dump_done() { xl dmesg -c >>"$1"; grep -q 'gnttab_usage_print_all \] done' "$1"; }
+
+snapshot() {    # snapshot TAG: xenstore, event channels and grants as they are now
+    event "snapshot $1"
+    xenstore-ls -fp /local/domain >"$OUT/snapshot-$1-xenstore.txt"
+    xl dmesg -c >>"$OUT/xen.log"
+    xl debug-keys eg
+    await 20 "Xen's dump for snapshot '$1'" dump_done "$OUT/snapshot-$1-xen.txt"
+}
+
+written() { # written: what arrived in the disks' images where the OS wrote
+    sync
+    for n in 0 1; do
+        say "disk $n: sector 7 says '$(dd if="/tmp/$SCENARIO-disk$n.img" bs=512 skip=7 count=1 2>/dev/null |
+            tr -d '\n' | sed 's/ *$//')'"
+    done
+}
+
+# --- a scenario from begin to end ----------------------------------------------------
+
+gone() { ! xl domid "$SCENARIO" >/dev/null 2>&1; }
+
+finish() {  # also after a failure
+    status=$?
+    trap - EXIT
+    set +e
+    if ! gone; then
+        say "waiting for xl destroy (60 s at most)"
+        timeout 60 xl destroy "$SCENARIO" 2>&1 | grep -v '^$'
+        (await 30 "the domain's end" gone) || status=1
+    fi
+    [ -z "$LOOP" ] || losetup -d "$LOOP" || :
+    xl dmesg -c >>"$OUT/xen.log"
+    cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/qemu-dm.log"
+    mv "$CONSOLE" "$OUT/console.log" 2>/dev/null
+    kill "$WATCH" "$LIVE"
+    rm -f "/tmp/$SCENARIO"-*
+    echo "$status" >"$OUT/status"
+    say "ends with status $status"
+    exit "$status"
+}
+
+scenario() {    # scenario NAME: run /lab/scenarios/NAME.sh
+    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOP='' key=
+    say "begins"
+    event begin
+    # the logs on their way to the host, should this be the last we hear of dom0
+    touch "$OUT/firmware.log" "$OUT/xswatch.log" "$CONSOLE" "/var/log/xen/qemu-dm-$1.log"
+    tail -F -n +1 "$OUT/firmware.log" "$CONSOLE" "/var/log/xen/qemu-dm-$1.log" \
+        "$OUT/xswatch.log" >/dev/vport0p1 2>/dev/null &
+    LIVE=$!
+    xswatch /local/domain >"$OUT/xswatch.log" &
+    WATCH=$!
+    trap finish EXIT
+    set -e
+    # shellcheck source=/dev/null
+    . "/lab/scenarios/$1.sh"
+}

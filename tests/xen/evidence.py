@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""What the files of one scenario prove: evidence.py build/xen/RUN/SCENARIO.
+
+Reads what tests/xen/dom0/lib.sh and the firmware left in that directory and
+returns facts; what they should be is for others to say.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import json
+from pathlib import Path
+import re
+import sys
+
+# lower grant references are the toolstack's (console, xenstore)
+FIRST_GREF = 8
+BOUND = 3       # an event channel's state in Xen's dump: interdomain
+
+
+def read(path):
+    try:
+        return path.read_text(errors='replace').replace('\r', '')
+    except FileNotFoundError:
+        return ''
+
+
+# --- the parts --------------------------------------------------------------
+
+def parse_grants(dump, domid):
+    """Active entries of the guest's grant table, {ref: (mfn, pin, gmfn)}."""
+    table = re.search(rf'grant-table for remote d{domid} .*?'
+                      r'(?=grant-table for|gnttab_usage_print_all \])',
+                      dump, re.S)
+    entries = {}
+    for m in re.finditer(r'\[(0x\w+)\] +\d+ (0x\w+) +(0x\w+) +\d+ (0x\w+) '
+                         r'+0x\w+', table[0] if table else ''):
+        ref, mfn, pin, gmfn = (int(x, 16) for x in m.groups())
+        if ref >= FIRST_GREF:
+            entries[ref] = (mfn, pin, gmfn)
+    return entries
+
+
+def parse_ports(dump, domid):
+    """States of the guest's event channels, {port: state}."""
+    part = re.search(rf'Event channel information for domain {domid}:'
+                     r'.*?(?=Event channel information|gnttab_usage|\Z)',
+                     dump, re.S)
+    return {int(m[1]): int(m[2])
+            for m in re.finditer(r'^\(XEN\) +(\d+) \[.*?\]: s=(\d)',
+                                 part[0] if part else '', re.M)}
+
+
+def parse_xenstore(text):
+    """The lines of xenstore-ls -fp, {path: value}."""
+    return dict(re.findall(r'^(/\S+) = "(.*)"   \(\S+\)$', text, re.M))
+
+
+def parse_frontends(store, domid):
+    """Per frontend its keys and both states, as xenstore has them."""
+    top = f'/local/domain/{domid}/device/'
+    frontends = {}
+    for path, backend in store.items():
+        m = re.fullmatch(re.escape(top) + r'([^/]+/\d+)/backend', path)
+        if m:
+            dirname = top + m[1] + '/'
+            frontends[m[1]] = {
+                'keys': {p[len(dirname):]: v for p, v in store.items()
+                         if p.startswith(dirname)},
+                'state': int(store.get(dirname + 'state') or 0),
+                'backend_state': int(store.get(backend + '/state') or 0),
+            }
+    return frontends
+
+
+def parse_firmware(log):
+    """Rings and ports that the firmware said it uses, and what it proved."""
+    devices = {}
+    for m in re.finditer(r'^PVFW: (v\w+/\d+) (.*)$', log, re.M):
+        device = devices.setdefault(m[1], {'works': False})
+        if m[2] == 'works':
+            device['works'] = True
+        elif m[2].startswith('broken: '):
+            device['reason'] = m[2][len('broken: '):]
+        else:
+            device.update((k, int(v)) for k, v in
+                          re.findall(r'(\S*ring-ref|port) (\d+)', m[2]))
+    return devices
+
+
+def parse_os(log):
+    """How the devices fared that the OS attached."""
+    devices = {}
+    for m in re.finditer(r'^PVOS: (v\w+/\d+) (works|broken|still works|lost)'
+                         r'(?:: (.*))?$', log, re.M):
+        device = devices.setdefault(m[1], {'works': None, 'reason': None,
+                                           'still_works': None})
+        if m[2] in ('works', 'broken'):
+            device['works'] = m[2] == 'works'
+        else:
+            device['still_works'] = m[2] == 'still works'
+        if m[3]:
+            device['reason'] = m[3]
+    return devices
+
+
+def parse_events(log):
+    """{event: seconds}; of an event that repeats, the first."""
+    events = {}
+    for line in log.splitlines():
+        seconds, _, name = line.partition(' ')
+        events.setdefault(name, float(seconds))
+    return events
+
+
+def parse_resets(watched, domid, begin, end):
+    """Frontends that went to 5 or 6 between begin and end, and the seconds
+    from the first of these to the last backend's return to InitWait."""
+    first = {}
+    back = {}
+    for m in re.finditer(r'^([\d.]+) /local/domain/(\S+)/state = (\d)$',
+                         watched, re.M):
+        seconds, path, state = float(m[1]), m[2], int(m[3])
+        if not begin <= seconds <= end:
+            continue
+        m = re.fullmatch(rf'{domid}/device/(v(?:bd|if)/\d+)', path)
+        if m and state in (5, 6):
+            first.setdefault(m[1], seconds)
+        m = re.fullmatch(rf'0/backend/(\w+)/{domid}/(\d+)', path)
+        if m and state == 2:
+            kind = 'vif' if m[1] == 'vif' else 'vbd'
+            back.setdefault(f'{kind}/{m[2]}', seconds)
+    if not first:
+        return [], 0
+    ended = [back[d] for d in first if d in back]
+    if len(ended) < len(first):
+        return sorted(first), None
+    return sorted(first), round(max(ended) - min(first.values()), 3)
+
+
+# --- all of it --------------------------------------------------------------
+
+def snapshot_facts(store, dump, domid, created, firmware, firmware_grants):
+    """One snapshot, compared with what the toolstack made and with what the
+    firmware left."""
+    frontends = parse_frontends(store, domid)
+    grants = parse_grants(dump, domid)
+    ports = parse_ports(dump, domid)
+    firmware_frames = {mfn: gmfn for mfn, _, gmfn in firmware_grants.values()}
+    keys = {}
+    for name, frontend in frontends.items():
+        had = set(created.get(name, {'keys': {}})['keys'])
+        keys[name] = {'extra': sorted(set(frontend['keys']) - had),
+                      'missing': sorted(had - set(frontend['keys']))}
+    return {
+        'frontend_states': {n: f['state'] for n, f in frontends.items()},
+        'backend_states': {n: f['backend_state']
+                           for n, f in frontends.items()},
+        'keys': keys,
+        'values': {n: f['keys'] for n, f in frontends.items()},
+        'grants': {ref: {'mfn': f'{mfn:#x}', 'pin': pin, 'gmfn': f'{gmfn:#x}'}
+                   for ref, (mfn, pin, gmfn) in grants.items()},
+        'firmware_mapped': [ref for ref, (mfn, _, _) in grants.items()
+                            if mfn in firmware_frames],
+        # Xen keeps an entry's frame as long as the entry is pinned, so a
+        # reference granted anew still leads to the firmware's page
+        'pinned_to_old_frame': [
+            ref for ref, (mfn, _, gmfn) in grants.items()
+            if firmware_frames.get(mfn, gmfn) != gmfn],
+        'firmware_ports_bound': [
+            d['port'] for d in firmware.values()
+            if ports.get(d.get('port')) == BOUND],
+    }
+
+
+def linux_facts(directory, domid, firmware, first_line):
+    console = read(directory / 'console.log')
+    events = parse_events(read(directory / 'events.log'))
+    resets, seconds = parse_resets(
+        read(directory / 'xswatch.log'), domid,
+        events.get('first-line', float('inf')),
+        events.get('ready', float('inf')))
+    packets = re.search(r"packets put into the firmware's buffers: (-?\d+)",
+                        read(directory / 'scenario.log'))
+    kept = []
+    for name, device in firmware.items():
+        keys = first_line.get(name, {'keys': {}})['keys']
+        refs = {k: v for k, v in device.items() if k.endswith('ring-ref')}
+        if refs and all(keys.get(k) == str(v) for k, v in refs.items()):
+            kept.append(name)
+    return {
+        'ready': 'ready' in events,
+        'disks': {m[1]: m[2] for m in re.finditer(
+            r"GUEST\[.*?\]: (xvd\w) (?:says '(.*)'|is missing)", console)},
+        'ping': bool(re.search(r'GUEST.*ping .* 2 packets received', console)),
+        'firmware_ring_keys_at_first_line': kept,
+        'packets_to_firmware': int(packets[1]) if packets else None,
+        'resets': resets,
+        'reset_seconds': seconds,
+    }
+
+
+def evidence(directory):
+    directory = Path(directory)
+    log = read(directory / 'firmware.log')
+    status = read(directory / 'status').strip()
+    domid = read(directory / 'domid').strip()
+    firmware = parse_firmware(log)
+    events = parse_events(read(directory / 'events.log'))
+    stores = {}
+    dumps = {}
+    for path in directory.glob('snapshot-*-xenstore.txt'):
+        tag = path.name[len('snapshot-'):-len('-xenstore.txt')]
+        stores[tag] = parse_xenstore(read(path))
+        dumps[tag] = read(directory / f'snapshot-{tag}-xen.txt')
+    created = parse_frontends(stores.get('created', {}), domid)
+    firmware_grants = parse_grants(dumps.get('firmware', ''), domid)
+    facts = {
+        'scenario': directory.name,
+        'status': int(status) if status else None,
+        'domid': int(domid) if domid else None,
+        'firmware': firmware,
+        'devices': parse_os(log),
+        'written': {int(n): text for n, text in re.findall(
+            r"disk (\d): sector 7 says '(.*)'",
+            read(directory / 'scenario.log'))},
+        'snapshots': {
+            tag: snapshot_facts(stores[tag], dumps[tag], domid, created,
+                                firmware, firmware_grants)
+            for tag in sorted(stores, key=lambda t: events.get(
+                t if t == 'created' else f'snapshot {t}', 0))},
+        'dm_log': [line for log in ('refused.log', 'qemu-dm.log')
+                   for line in read(directory / log).splitlines()
+                   if 'xen-fw-handoff:' in line],
+    }
+    if 'first-line' in events or 'first-line' in stores:
+        facts['linux'] = linux_facts(
+            directory, domid, firmware,
+            parse_frontends(stores.get('first-line', {}), domid))
+    return facts
+
+
+if __name__ == '__main__':
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit('usage: evidence.py build/xen/RUN/SCENARIO')
+    print(json.dumps(evidence(sys.argv[1]), indent=2))

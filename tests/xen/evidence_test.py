@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Self-test of evidence.py with excerpts from real runs.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+from pathlib import Path
+import tempfile
+import unittest
+
+import evidence
+
+GRANTS = '''\
+(XEN) gnttab_usage_print_all [ key 'g' pressed
+(XEN)       -------- active --------       -------- shared --------
+(XEN) [ref] localdom mfn      pin          localdom gmfn     flags
+(XEN) grant-table for remote d0 (v1)
+(XEN)   1 frames (64 max), 1 maptrack frames (1024 max)
+(XEN) no active grant table entries
+(XEN)       -------- active --------       -------- shared --------
+(XEN) [ref] localdom mfn      pin          localdom gmfn     flags
+(XEN) grant-table for remote d1 (v1)
+(XEN)   1 frames (64 max), 0 maptrack frames (1024 max)
+(XEN) [0x000]      0 0x1398fd 0x00000002          0 0x0fefff 0x19
+(XEN) [0x001]      0 0x139900 0x00000002          0 0x0feffc 0x19
+'''
+
+FIRMWARE_XEN = '''\
+(XEN) 'e' pressed -> dumping event-channel info
+(XEN) Event channel information for domain 0:
+(XEN) Polling vCPUs: {}
+(XEN)     port [p/m/s]
+(XEN)        5 [0/0/  -   ]: s=6 n=0 x=0
+(XEN)       28 [0/0/  -   ]: s=3 n=0 x=0 d=1 p=5
+(XEN) Event channel information for domain 1:
+(XEN) Polling vCPUs: {}
+(XEN)     port [p/m/s]
+(XEN)        4 [0/1/1]: s=3 n=0 x=1 d=0 p=27
+(XEN)        5 [1/0/1]: s=3 n=0 x=0 d=0 p=28
+(XEN)        6 [1/0/1]: s=3 n=0 x=0 d=0 p=29
+(XEN)        7 [1/0/1]: s=3 n=0 x=0 d=0 p=30
+''' + GRANTS + '''\
+(XEN) [0x008]      0 0x12f806 0x00000001          0 0x000c06 0x19
+(XEN) [0x00a]      0 0x12f808 0x00000002          0 0x000c08 0x19
+(XEN) [0x00c]      0 0x12f80a 0x00000001          0 0x000c0a 0x19
+(XEN) [0x00d]      0 0x12f80b 0x00000001          0 0x000c0b 0x19
+(XEN) gnttab_usage_print_all ] done
+'''
+
+DONE_XEN = FIRMWARE_XEN.split('(XEN)        7 ')[0] + '''\
+(XEN)        7 [1/0/1]: s=2 n=0 x=0 d=0
+(XEN)        8 [1/0/1]: s=3 n=0 x=0 d=0 p=30
+''' + GRANTS + '''\
+(XEN) [0x008]      0 0x12f806 0x00000002          0 0x000c4d 0x01
+(XEN) [0x009]      0 0x12f84e 0x00000001          0 0x000c4e 0x19
+(XEN) [0x00a]      0 0x12f808 0x00000002          0 0x000c4f 0x01
+(XEN) gnttab_usage_print_all ] done
+'''
+
+CREATED_STORE = '''\
+/local/domain/0/backend/vif/1/0/state = "2"   (n0,r1)
+/local/domain/1/device = ""   (n0,r1)
+/local/domain/1/device/suspend/event-channel = ""   (n1)
+/local/domain/1/device/vif/0 = ""   (n1,r0)
+/local/domain/1/device/vif/0/backend = "/local/domain/0/backend/vif/1/0"   \
+(n1,r0)
+/local/domain/1/device/vif/0/state = "1"   (n1,r0)
+/local/domain/1/device/vif/0/mtu = "1500"   (n0,r1)
+'''
+
+FIRMWARE_STORE = CREATED_STORE.replace('state = "1"', 'state = "4"').replace(
+    'state = "2"', 'state = "4"').replace(
+        '/local/domain/1/device/vif/0/mtu = "1500"   (n0,r1)\n', '') + '''\
+/local/domain/1/device/vif/0/tx-ring-ref = "12"   (n1,r0)
+/local/domain/1/device/vif/0/queue-0/event-channel-tx = "7"   (n1,r0)
+'''
+
+FIRMWARE_LOG = '''\
+SeaBIOS (version 1.16.2-debian-1.16.2-1)\r
+PVFW: vbd/51712 ring-ref 8 port 5\r
+PVFW: vbd/51712 works\r
+PVFW: vbd/51728 ring-ref 10 port 6\r
+PVFW: vbd/51728 works\r
+PVFW: vif/0 tx-ring-ref 12 rx-ring-ref 13 port 7\r
+PVFW: vif/0 broken: backend did not connect\r
+PVFW: at firmware\r
+PVOS: magic 18898, announcing\r
+PVOS: vbd/51712 found in state 4, backend in state 4\r
+PVOS: vbd/51712 broken: backend stuck in state 4\r
+PVOS: vbd/51728 works\r
+PVOS: vbd/51728 lost: read timed out\r
+PVOS: vif/0 works\r
+PVOS: vif/0 still works\r
+PVOS: at done\r
+'''
+
+WATCHED = '''\
+54.079 /local/domain/3/device/vbd/51712/state = 1
+61.781 /local/domain/3/device/vbd/51712/state = 5
+82.703 /local/domain/3/device/vbd/51712/state = 5
+82.729 /local/domain/0/backend/vbd/3/51712/state = 5
+82.949 /local/domain/3/device/vbd/51712/state = 1
+83.015 /local/domain/0/backend/vbd/3/51712/state = 2
+83.122 /local/domain/3/device/vbd/51728/state = 6
+83.353 /local/domain/0/backend/qdisk/3/51728/state = 6
+83.425 /local/domain/0/backend/qdisk/3/51728/state = 2
+99.027 /local/domain/3/device/vif/0/state = 6
+99.127 /local/domain/0/backend/vif/3/0/state = 6
+'''
+
+
+class Parts(unittest.TestCase):
+    def test_grants(self):
+        grants = evidence.parse_grants(FIRMWARE_XEN, 1)
+        self.assertEqual(sorted(grants), [8, 10, 12, 13])
+        self.assertEqual(grants[10], (0x12f808, 2, 0xc08))
+        self.assertEqual(evidence.parse_grants(FIRMWARE_XEN, 0), {})
+        self.assertEqual(evidence.parse_grants(FIRMWARE_XEN, 11), {})
+
+    def test_ports(self):
+        self.assertEqual(evidence.parse_ports(DONE_XEN, 1),
+                         {4: 3, 5: 3, 6: 3, 7: 2, 8: 3})
+
+    def test_resets(self):
+        self.assertEqual(evidence.parse_resets(WATCHED, '3', 70, 90),
+                         (['vbd/51712', 'vbd/51728'], 0.722))
+        self.assertEqual(evidence.parse_resets(WATCHED, '3', 84, 90),
+                         ([], 0))
+        self.assertEqual(evidence.parse_resets(WATCHED, '3', 70, 100)[1],
+                         None)
+
+
+class Scenario(unittest.TestCase):
+    def setUp(self):
+        temp = tempfile.TemporaryDirectory()
+        self.addCleanup(temp.cleanup)
+        self.dir = Path(temp.name) / 'naive'
+        self.dir.mkdir()
+        for name, text in {
+                'status': '0\n', 'domid': '1\n',
+                'events.log': '1.0 created\n2.5 snapshot firmware\n'
+                              '3.0 snapshot done\n',
+                'firmware.log': FIRMWARE_LOG,
+                'qemu-dm.log': 'x\nqemu-dm: info: xen-fw-handoff: vif/0\n',
+                'scenario.log': "LAB[32.21]: naive: disk 1: sector 7 says "
+                                "'written by PVOS'\n",
+                'snapshot-created-xenstore.txt': CREATED_STORE,
+                'snapshot-firmware-xenstore.txt': FIRMWARE_STORE,
+                'snapshot-firmware-xen.txt': FIRMWARE_XEN,
+                'snapshot-done-xenstore.txt': FIRMWARE_STORE,
+                'snapshot-done-xen.txt': DONE_XEN}.items():
+            (self.dir / name).write_text(text, newline='')
+
+    def test_all(self):
+        facts = evidence.evidence(self.dir)
+        self.assertEqual(facts['status'], 0)
+        self.assertEqual(facts['firmware']['vif/0'], {
+            'works': False, 'reason': 'backend did not connect',
+            'tx-ring-ref': 12, 'rx-ring-ref': 13, 'port': 7})
+        self.assertEqual(facts['devices'], {
+            'vbd/51712': {'works': False, 'still_works': None,
+                          'reason': 'backend stuck in state 4'},
+            'vbd/51728': {'works': True, 'still_works': False,
+                          'reason': 'read timed out'},
+            'vif/0': {'works': True, 'still_works': True, 'reason': None}})
+        self.assertEqual(facts['written'], {1: 'written by PVOS'})
+        self.assertEqual(facts['dm_log'],
+                         ['qemu-dm: info: xen-fw-handoff: vif/0'])
+        self.assertEqual(list(facts['snapshots']),
+                         ['created', 'firmware', 'done'])
+        firmware = facts['snapshots']['firmware']
+        self.assertEqual(firmware['frontend_states'], {'vif/0': 4})
+        self.assertEqual(firmware['backend_states'], {'vif/0': 4})
+        self.assertEqual(firmware['keys']['vif/0'], {
+            'extra': ['queue-0/event-channel-tx', 'tx-ring-ref'],
+            'missing': ['mtu']})
+        self.assertEqual(firmware['firmware_mapped'], [8, 10, 12, 13])
+        self.assertEqual(firmware['pinned_to_old_frame'], [])
+        self.assertEqual(firmware['firmware_ports_bound'], [5, 6, 7])
+        done = facts['snapshots']['done']
+        self.assertEqual(done['firmware_mapped'], [8, 10])
+        self.assertEqual(done['pinned_to_old_frame'], [8, 10])
+        self.assertEqual(done['firmware_ports_bound'], [5, 6])
+        self.assertNotIn('linux', facts)
+
+    def test_nothing_there(self):
+        empty = self.dir.parent / 'empty'
+        empty.mkdir()
+        facts = evidence.evidence(empty)
+        self.assertIsNone(facts['status'])
+        self.assertEqual(facts['snapshots'], {})
+
+
+if __name__ == '__main__':
+    unittest.main()

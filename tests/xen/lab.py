@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""Boot Xen and a dom0 inside QEMU and run scenarios in it, one after the other.
+
+A scenario (scenarios/NAME.sh) makes an HVM guest whose device model is our
+QEMU.  What it saw comes back to build/xen/RUN/NAME/; serial.log (the outer
+machine's console) and live.log (the guests' consoles and device models') are
+written while it runs.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+CACHE = Path(os.environ.get('XDG_CACHE_HOME')
+             or Path.home() / '.cache') / 'xen-fw-handoff'
+IMAGE = CACHE / 'lab' / 'image'
+QEMU = TOP / 'build' / 'qemu-system-x86_64'
+OUT_SIZE = 256 << 20
+
+OK, SCENARIO_FAILED, LAB_FAILED = 0, 1, 2
+
+# xsave=0: with XSAVE, dom0's processes crash at random under TCG's SVM
+XEN_ARGS = ('console=com1 com1=115200 dom0_mem=1024M loglvl=all '
+            'guest_loglvl=all conring_size=1m xsave=0')
+DOM0_ARGS = ('console=hvc0 earlyprintk=xen mitigations=off nokaslr '
+             'ipv6.disable=1')      # nobody but the scenarios sends packets
+
+
+def scenarios():
+    return sorted(p.stem for p in (HERE / 'scenarios').glob('*.sh'))
+
+
+def default_timeout(names):
+    return 120 + 120 * len(names)
+
+
+def make_overlay(work, qemu, names, dm_args):
+    """What belongs to this run, unpacked over dom0's base image."""
+    root = work / 'overlay'
+    lab = root / 'lab'
+    libs = root / 'lib' / 'x86_64-linux-gnu'
+    (lab / 'scenarios').mkdir(parents=True)
+    libs.mkdir(parents=True)
+    shutil.copy(HERE / 'dom0' / 'init', root / 'init')
+    os.chmod(root / 'init', 0o755)
+    shutil.copy(HERE / 'dom0' / 'lib.sh', lab)
+    for name in names:
+        shutil.copy(HERE / 'scenarios' / f'{name}.sh', lab / 'scenarios')
+    # libxl's config wants a list of strings
+    listed = ''.join(f', "{arg}"' for arg in shlex.split(dm_args))
+    (lab / 'run').write_text(f'TODO={shlex.quote(" ".join(names))}\n'
+                             f'DM_ARGS={shlex.quote(listed)}\n')
+    subprocess.run(['strip', '-o', lab / 'qemu-dm', qemu], check=True)
+    there = (IMAGE / 'libraries').read_text().split()
+    ldd = subprocess.run(['ldd', qemu], check=True, capture_output=True,
+                         text=True)
+    for lib in re.findall(r'=> (/\S+)', ldd.stdout):
+        if Path(lib).name not in there:
+            shutil.copy(lib, libs)
+    tar = work / 'overlay.tar'
+
+    def owned_by_root(info):
+        info.uid = info.gid = 0
+        return info
+
+    with tarfile.open(tar, 'w') as t:
+        t.add(root, '.', filter=owned_by_root)
+    shutil.rmtree(root)
+    return tar
+
+
+def command(qemu, image, work, overlay, out, monitor):
+    def disk(name, path, options):
+        return ['-drive', f'file={path},if=none,id={name},format=raw{options}',
+                '-device', f'virtio-blk-pci,drive={name}']
+
+    return [
+        str(qemu), '-accel', 'tcg,thread=multi', '-cpu', 'max,-rdtscp',
+        '-M', 'q35', '-m', '3G', '-smp', '1', '-nodefaults',
+        '-display', 'none', '-no-reboot', '-L', str(image / 'bios'),
+        '-serial', f'file:{out}/serial.log',
+        '-chardev', f'socket,id=monitor,path={monitor},server=on,wait=off',
+        '-mon', 'monitor',
+        '-chardev', f'file,id=live,path={out}/live.log',
+        '-device', 'virtio-serial-pci',
+        '-device', 'virtserialport,chardev=live,name=live',
+        *disk('base', image / 'dom0.tar', ',snapshot=on'),
+        *disk('overlay', overlay, ',readonly=on'),
+        *disk('out', work / 'out.img', ''),
+        '-kernel', str(image / 'xen'), '-append', XEN_ARGS,
+        '-initrd', f'{image}/vmlinux {DOM0_ARGS},{image}/stage1.cpio',
+    ]
+
+
+class Console:
+    """Follows serial.log: what dom0 does, and what it waits for."""
+
+    def __init__(self, path, say):
+        self.path = path
+        self.say = say
+        self.offset = 0
+        self.rest = ''
+        self.start = time.monotonic()
+        self.began = None
+        self.last = 'dom0 to boot'      # what we are waiting for
+        self.boot_seconds = None
+
+    def poll(self):
+        try:
+            with open(self.path, 'rb') as f:
+                f.seek(self.offset)
+                data = f.read()
+        except FileNotFoundError:
+            return
+        self.offset += len(data)
+        *lines, self.rest = (self.rest
+                             + data.decode(errors='replace')).split('\n')
+        for line in lines:
+            m = re.search(r'LAB\[([\d.]+)\]: (.*?)\s*$', line)
+            if m:
+                self.line(m[2])
+
+    def line(self, text):
+        now = time.monotonic()
+        self.last = text
+        if text == 'dom0 is up':
+            self.boot_seconds = now - self.start
+            self.say(f'dom0 is up after {self.boot_seconds:.0f} s')
+        elif text.endswith(': begins'):
+            self.began = now
+            self.say(text)
+        elif ': ends with status' in text:
+            self.say(f'{text} after {now - self.began:.0f} s')
+        elif 'FAIL' in text:
+            self.say(text)
+
+
+def fetch(work, out):
+    """Unpack what dom0 wrote to its output disk, if it did."""
+    with contextlib.suppress(tarfile.ReadError):
+        # ':': zeros look like a very long series of empty .lzma files
+        with tarfile.open(work / 'out.img', 'r:') as t:
+            t.extractall(out)
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def run(name, names, dm_args='', timeout=None, say=print, keep=False):
+    """Run scenarios NAMES in one lab.
+
+    @say gets progress lines.  Returns OK, SCENARIO_FAILED (its directory
+    tells) or LAB_FAILED (nothing can be said about all scenarios).
+    """
+    unknown = [n for n in names if n not in scenarios()]
+    if unknown:
+        say(f'no scenario {unknown[0]}; there are: {" ".join(scenarios())}')
+        return LAB_FAILED
+    for needed, maker in ((QEMU, 'scripts/build.sh'),
+                          (IMAGE / 'dom0.tar', 'tests/xen/setup.sh')):
+        if not needed.exists():
+            say(f'{needed} is missing: run {maker}')
+            return LAB_FAILED
+    timeout = timeout or default_timeout(names)
+    out = TOP / 'build' / 'xen' / name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    image = IMAGE.resolve()
+    with contextlib.ExitStack() as stack:
+        # setup.sh removes only images that nobody uses
+        in_use = stack.enter_context(open(image / 'in-use'))
+        fcntl.flock(in_use, fcntl.LOCK_SH)
+        # a socket's path must be short
+        work = Path(tempfile.mkdtemp(prefix='xenlab.', dir='/tmp'))
+        cleanup = stack.enter_context(contextlib.ExitStack())
+        cleanup.callback(shutil.rmtree, work, ignore_errors=True)
+        # of our own: the link's target may be rebuilt meanwhile
+        qemu = Path(shutil.copy(QEMU, work / 'qemu-system-x86_64'))
+        overlay = make_overlay(work, qemu, names, dm_args)
+        with open(work / 'out.img', 'wb') as f:
+            f.truncate(OUT_SIZE)
+        monitor = work / 'monitor'
+        args = command(qemu, image, work, overlay, out, monitor)
+        (out / 'command').write_text(shlex.join(args) + '\n')
+        with open(out / 'qemu.log', 'wb') as log:
+            process = subprocess.Popen(args, stdin=subprocess.DEVNULL,
+                                       stdout=log, stderr=log)
+        cleanup.callback(stop, process)
+        say(f'booting Xen and dom0 for {" ".join(names)} '
+            f'({timeout:.0f} s at most)')
+        console = Console(out / 'serial.log', say)
+        end = time.monotonic() + timeout
+        while process.poll() is None and time.monotonic() < end:
+            console.poll()
+            time.sleep(0.2)
+        console.poll()
+        timed_out = process.poll() is None
+        if timed_out:
+            say(f'TIME-OUT after {timeout:.0f} s; the last sign of life: '
+                f'{console.last}')
+        fetch(work, out)
+        if timed_out and keep:
+            cleanup.pop_all()
+            say(f'QEMU goes on as process {process.pid}, '
+                f'its monitor is {monitor}')
+    seconds = time.monotonic() - console.start
+    statuses = {n: (out / n / 'status').read_text().strip()
+                if (out / n / 'status').exists() else None for n in names}
+    lost = [n for n in names if statuses[n] is None]
+    failed = [n for n in names if statuses[n] not in (None, '0')]
+    result = ([f'failed: {" ".join(failed)}'] if failed else []) + (
+        [f'not finished: {" ".join(lost)}'] if lost else [])
+    say(f'{seconds:.0f} s in all, {", ".join(result) or "all scenarios ran"}; '
+        f'logs are in {os.path.relpath(out)}')
+    if process.poll() and not timed_out:
+        say(f'QEMU ended with status {process.returncode}: '
+            f'{(out / "qemu.log").read_text(errors="replace").strip()[-500:]}')
+    if lost or timed_out:
+        return LAB_FAILED
+    return SCENARIO_FAILED if failed else OK
+
+
+def run_pair(runs):
+    """Run the labs whose guests have the device and that have it not.
+
+    @runs is {'with': [scenario...], 'without': [...]}; they run side by side
+    where the machine has the cores.  Returns the worst of their results.
+    """
+    dm_args = {'with': '-device xen-fw-handoff', 'without': ''}
+
+    def one(name):
+        return run(name, runs[name], dm_args[name],
+                   say=lambda text: print(f'{name}: {text}', flush=True))
+
+    with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as pool:
+        return max(pool.map(one, runs))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--name', default='run', help='build/xen/NAME')
+    parser.add_argument('--dm-args', default='', metavar='ARGS',
+                        help='extra arguments of the guests\' device models')
+    parser.add_argument('--timeout', type=float, metavar='S')
+    parser.add_argument('--keep', action='store_true',
+                        help='leave QEMU running after a time-out')
+    parser.add_argument('scenario', nargs='+',
+                        help=f'any of: {" ".join(scenarios())}')
+    args = parser.parse_args()
+
+    def say(text):
+        print(f'{args.name}: {text}', flush=True)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    subprocess.run([HERE / 'setup.sh'], check=True)
+    return run(args.name, args.scenario, args.dm_args, args.timeout, say,
+               args.keep)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

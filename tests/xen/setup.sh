@@ -1,0 +1,196 @@
+#!/bin/sh
+# Make everything the lab needs, in the cache: Debian's Xen, kernel and firmware (unpacked,
+# never installed), dom0's root and the guests' files.  A second run does nothing.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/../../scripts/common.sh"
+HERE=$TOP/tests/xen
+LAB=$CACHE/lab
+PATH=$PATH:/usr/sbin:/sbin          # depmod, modprobe: they only read and write below $LAB
+
+BUILD_PACKAGES="gcc libc6-dev make dpkg-dev libxen-dev cpio kmod python3"
+# libxl and friends are here by hand because nothing is installed that could pull them in
+PACKAGES="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils
+    libxenmisc4.17 libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1
+    libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2
+    libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
+    qemu-system-data busybox-static"
+DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
+    loop bridge virtio_console"
+
+# kernel_package: what linux-image-amd64 of bookworm (6.1, not the backport) stands for
+kernel_package() {
+    meta=$(apt-cache madison linux-image-amd64 | awk '$3 ~ /^6\.1\./ { print $3; exit }')
+    apt-cache show "linux-image-amd64=$meta" | grep -o 'linux-image-6\.1\.[^ ,]*' | head -n 1
+}
+
+unpack_packages() {
+    new=$LAB/packages.new
+    rm -rf "$new"
+    mkdir -p "$new/debs" "$new/root"
+    # shellcheck disable=SC2086
+    (cd "$new/debs" && apt-get download $PACKAGES)
+    for d in "$new"/debs/*.deb; do
+        dpkg -x "$d" "$new/root"
+    done
+    rm -rf "$new/debs"
+    gunzip -c "$new/root/boot/xen-4.17-amd64.gz" >"$new/xen"
+    # Xen's own unxz of dom0's kernel takes seconds here
+    python3 "$HERE/tools/vmlinux.py" "$new"/root/boot/vmlinuz-6.1.* >"$new/vmlinux"
+    kernel=$(basename "$new"/root/lib/modules/*)
+    depmod -b "$new/root" "$kernel"
+    echo "$kernel" >"$new/kernel"
+    echo "$wanted" >"$new/stamp"
+    rm -rf "$LAB/packages"
+    mv "$new" "$LAB/packages"
+}
+
+# libraries ROOT BINARY...: copy the shared libraries that the binaries need
+libraries() {
+    to=$1
+    shift
+    mkdir -p "$to/lib64" "$to/lib/x86_64-linux-gnu"
+    LD_LIBRARY_PATH=$R/usr/lib/x86_64-linux-gnu:$R/lib/x86_64-linux-gnu ldd "$@" 2>/dev/null |
+        awk '$3 ~ /^\// { print $3 } $1 ~ /^\/.*[^:]$/ { print $1 }' | sort -u |
+        while read -r lib; do
+            case $lib in
+            */ld-linux*) cp -L "$lib" "$to/lib64/" ;;
+            *) cp -L "$lib" "$to/lib/x86_64-linux-gnu/" ;;
+            esac
+        done
+}
+
+# modules ROOT NAME...: copy kernel modules with what they depend on
+modules() {
+    to=$1
+    shift
+    for m in "$@"; do
+        modprobe -d "$R" -S "$KERNEL" --show-depends "$m" | awk '$1 == "insmod" { print $2 }'
+    done | sort -u | while read -r m; do
+        mkdir -p "$to$(dirname "${m#"$R"}")"
+        cp "$m" "$to${m#"$R"}"
+    done
+    for f in order builtin builtin.modinfo; do
+        cp "$R/lib/modules/$KERNEL/modules.$f" "$to/lib/modules/$KERNEL/"
+    done
+    depmod -b "$to" "$KERNEL"
+}
+
+archive() { # archive ROOT: as a cpio for initrds, owned by root
+    (cd "$1" && find . | sort | cpio -o -H newc --quiet -R 0:0)
+}
+
+make_image() {
+    R=$LAB/packages/root
+    KERNEL=$(cat "$LAB/packages/kernel")
+    new=$LAB/image.new
+    rm -rf "$new"
+    mkdir -p "$new/bios" "$new/firmware"
+    cp "$R/usr/share/seabios/bios-256k.bin" "$new/bios/"
+    for f in linuxboot_dma multiboot_dma kvmvapic; do
+        cp "$R/usr/share/qemu/$f.bin" "$new/bios/"
+    done
+    make -s -C "$HERE/firmware" OUT="$new/firmware"
+
+    # the guest: busybox and the PV frontends
+    g=$new/guest
+    mkdir -p "$g/bin" "$g/sbin" "$g/proc" "$g/sys" "$g/dev" "$g/usr/bin"
+    cp "$R/bin/busybox" "$g/bin/"
+    cp "$HERE/guest/init" "$g/"
+    chmod +x "$g/init"
+    modules "$g" xen-blkfront xen-netfront
+
+    # dom0's first stage fills the root from disks: big initrds load slowly
+    s=$new/stage1
+    mkdir -p "$s/bin" "$s/sbin" "$s/proc" "$s/sys" "$s/dev" "$s/new"
+    cp "$R/bin/busybox" "$s/bin/"
+    cp "$HERE/dom0/stage1" "$s/init"
+    chmod +x "$s/init"
+    modules "$s" virtio_pci virtio_blk
+    archive "$s" >"$new/stage1.cpio"
+
+    # dom0
+    t=$new/dom0
+    x=usr/lib/xen-4.17
+    for d in bin sbin proc sys dev run tmp out lab guest var/lib/xen var/log/xen etc/xen/scripts \
+        usr/bin usr/share/qemu/keymaps usr/share/seabios $x/bin $x/boot; do
+        mkdir -p "$t/$d"
+    done
+    ln -s ../run "$t/var/run"
+    ln -s ../run/lock "$t/var/lock"
+    cp "$R/bin/busybox" "$t/bin/"
+    for f in xl libxl-save-helper xenstored xen-init-dom0 xenconsoled; do
+        cp "$R/$x/bin/$f" "$t/$x/bin/"
+    done
+    cp "$R/$x/boot/hvmloader" "$t/$x/boot/"
+    for f in ls read write; do
+        cp "$R/usr/bin/xenstore-$f" "$t/usr/bin/"
+    done
+    cp "$R/etc/xen/xl.conf" "$t/etc/xen/"
+    cp "$R/usr/share/seabios/bios-256k.bin" "$t/usr/share/seabios/"
+    # "-vnc none" reads the keymap all the same
+    cp "$R/usr/share/qemu/keymaps/en-us" "$t/usr/share/qemu/keymaps/"
+    for f in linuxboot linuxboot_dma kvmvapic; do
+        cp "$R/usr/share/qemu/$f.bin" "$t/usr/share/qemu/"
+    done
+    gcc -O2 -Wall -o "$t/usr/bin/xswatch" "$HERE/tools/xswatch.c" -lxenstore
+    cp "$HERE/dom0/block" "$HERE/dom0/vif-bridge" "$t/etc/xen/scripts/"
+    chmod +x "$t"/etc/xen/scripts/*
+    libraries "$t" "$t/$x"/bin/* "$t"/usr/bin/*
+    cp -L /lib/x86_64-linux-gnu/libgcc_s.so.1 "$t/lib/x86_64-linux-gnu/"    # pthread_cancel() loads it
+    # shellcheck disable=SC2086
+    modules "$t" $DOM0_MODULES
+    cp "$R/boot/vmlinuz-$KERNEL" "$t/guest/vmlinuz"
+    archive "$g" >"$t/guest/initrd"
+    cp "$new/firmware/labfw.rom" "$t/guest/"
+    ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"
+    tar cf "$new/dom0.tar" --owner=0 --group=0 -C "$t" .
+
+    # labs may run on an older image, so every image has its own directory
+    rm -rf "$g" "$s" "$t" "$new/firmware"
+    ln "$LAB/packages/xen" "$LAB/packages/vmlinux" "$new/"
+    touch "$new/in-use"
+    rm -rf "$LAB/image-$key"
+    mv "$new" "$LAB/image-$key"
+    ln -sfn "image-$key" "$LAB/image.new"
+    mv -T "$LAB/image.new" "$LAB/image"
+    for old in "$LAB"/image-*; do
+        [ "$old" = "$LAB/image-$key" ] || flock -n "$old/in-use" rm -rf "$old" || :
+    done
+}
+
+# image_key: what the image is made of
+image_key() {
+    (cd "$HERE" && {
+        cat "$LAB/packages/stamp"
+        find setup.sh dom0/stage1 dom0/block dom0/vif-bridge guest tools firmware -type f | sort |
+            xargs sha256sum
+    } | sha256sum | cut -c 1-16)
+}
+
+# up_to_date: whether a check of today found what would be made now; needs neither the lock
+# nor apt, so that a lab can start while QEMU is being built
+up_to_date() {
+    [ -n "$(find "$LAB/checked" -mtime -1 2>/dev/null)" ] && [ -e "$LAB/image/dom0.tar" ] &&
+        [ "$(readlink "$LAB/image")" = "image-$(image_key)" ]
+}
+
+! up_to_date || { say "the lab is ready in $LAB"; exit 0; }
+need_space 1500
+mkdir -p "$CACHE/log" "$LAB"
+one_at_a_time
+apt_setup
+# shellcheck disable=SC2086
+apt_install $BUILD_PACKAGES
+PACKAGES="$(kernel_package) $PACKAGES"
+# shellcheck disable=SC2086
+wanted=$(apt-get download --print-uris $PACKAGES | awk '{ print $2 }' | sort)
+[ "$wanted" = "$(cat "$LAB/packages/stamp" 2>/dev/null)" ] ||
+    logged "fetching Xen, a kernel and firmware from Debian" "$CACHE/log/lab-packages.log" unpack_packages
+key=$(image_key)
+[ "image-$key" = "$(readlink "$LAB/image" 2>/dev/null)" ] ||
+    logged "making the lab's image" "$CACHE/log/lab-image.log" make_image
+touch "$LAB/checked"
+say "the lab is ready in $LAB"
