@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+SECONDS = 600
+help:
+	@echo "make build        fetch QEMU's source, add the overlay, build build/qemu-system-x86_64"
+	@echo "make demo         a guest on a real Xen without and with the device, in one table"
+	@echo "make test         all tests: those of test-quick, and guests on a real Xen"
+	@echo "make test-quick   unit tests, qtests and a minute of fuzz, no Xen"
+	@echo "make test-asan    test-quick on a QEMU built with ASan and UBSan: any report fails"
+	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
+	@echo "make coverage     which lines of the device the tests without Xen do not reach"
+	@echo "make clean        remove build/; the cache stays, make says where"
+build:
+	@scripts/build.sh
+demo: build
+	@tests/xen/setup.sh
+	@python3 scripts/demo.py
+test: build
+	@tests/xen/setup.sh
+	@python3 scripts/test.py
+test-quick: build
+	@python3 scripts/test.py --quick
+test-asan:
+	@scripts/build.sh asan
+	@python3 scripts/test.py --variant asan
+fuzz: build
+	@cd build/qemu/build && QTEST_QEMU_BINARY=./qemu-system-x86_64 \
+		tests/qtest/xen-handoff-fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+coverage:
+	@scripts/build.sh coverage
+	@python3 scripts/coverage.py
+clean:
+	@scripts/clean.sh
+.PHONY: help build demo test test-quick test-asan fuzz coverage clean

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""The same guests on a real Xen without and with the device: make demo.
+
+Prints one table of measured values; docs/specs/xen-fw-handoff.txt explains
+what happens.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+from pathlib import Path
+import sys
+import time
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP / 'tests' / 'xen'))
+
+import evidence     # noqa: E402
+import lab          # noqa: E402
+
+SCENARIOS = ['naive', 'late-announce', 'linux']
+RUNS = ['without', 'with']
+DEVICES = {'vbd/51712': 'disk xvda (blkback)', 'vbd/51728': 'disk xvdb (qdisk)',
+           'vif/0': 'NIC (netback)'}
+
+
+def works(device, key='works', yes='works'):
+    """How a device fared, in two or three words."""
+    if device is None:
+        return 'not tried'
+    if device[key]:
+        return yes
+    return f'LOST: {device["reason"] or "no answer"}'
+
+
+def listed(values):
+    return ', '.join(str(v) for v in values) or 'none'
+
+
+def rows(facts):
+    """(label, value) of one column; a label alone is a heading."""
+    naive, late, linux = (facts[s] for s in SCENARIOS)
+    yield '1. An OS that does not heal itself', ''
+    for device, name in DEVICES.items():
+        yield name, works(naive['devices'].get(device))
+    yield ('its grant refs that still lead to a page of the firmware',
+           listed(naive['snapshots']['done']['pinned_to_old_frame']))
+    yield '2. An OS that attaches first and announces itself last', ''
+    for device, name in DEVICES.items():
+        yield f'{name} after the announcement', works(
+            late['devices'].get(device), 'still_works', 'still works')
+    yield '3. Linux 6.1', ''
+    seen = linux['linux']
+    yield ("firmware's rings mapped in dom0 at Linux's first line",
+           len(linux['snapshots']['first-line']['firmware_mapped']))
+    yield ("of 5 broadcasts then, put into the firmware's buffers",
+           seen['packets_to_firmware'])
+    yield ('frontends that Linux has to reset, and how long it takes',
+           f'{len(seen["resets"])}, {seen["reset_seconds"]:.2f} s'
+           if seen['resets'] else 'none')
+    ok = len(seen['disks']) == 2 and all(seen['disks'].values())
+    yield ('both disks read and dom0 pinged in the end',
+           'yes' if ok and seen['ping'] else 'NO')
+
+
+def main():
+    start = time.monotonic()
+    status = lab.run_pair({run: SCENARIOS for run in RUNS})
+    columns = []
+    facts = {}
+    try:
+        for run in RUNS:
+            facts[run] = {s: evidence.evidence(TOP / 'build/xen' / run / s)
+                          for s in SCENARIOS}
+            columns.append(dict(rows(facts[run])))
+    except (KeyError, IndexError, TypeError, ValueError) as e:
+        sys.exit(f'demo: the evidence is not complete ({e!r}): '
+                 f'see build/xen/{run}/*/scenario.log')
+    label = max(map(len, columns[0])) + 5
+    width = max(len(str(v)) for c in columns for v in c.values()) + 2
+    print('\nFirmware (an option ROM) has connected two PV disks and a NIC and '
+          'left them open.\nThen an OS starts. Measured on Xen 4.17, '
+          'from dom0 and from Xen\'s own dump:\n')
+    print(' ' * label + 'without'.ljust(width) + 'with xen-fw-handoff')
+    for name, left in columns[0].items():
+        if left == '':
+            print(f'\n{name}')
+        else:
+            print(('   ' + name).ljust(label) + str(left).ljust(width)
+                  + str(columns[1][name]))
+    print('\nWhat the device model said about Linux (qemu-dm log):')
+    for line in facts['with']['linux']['dm_log']:
+        print('   ' + line[line.index('xen-fw-handoff:'):])
+    print('\nFull logs: build/xen/without/ and build/xen/with/; this took '
+          f'{time.monotonic() - start:.0f} s')
+    return status
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Run all tests: make test.
+
+Unit tests, qtests and a minute of fuzz first, then the guests on a real Xen.
+One line per check, the last line is "N passed, N failed".  With names of
+scenarios as arguments only those guests: scripts/test.py naive mixed.  With
+--quick no Xen; with --variant no Xen either, on another build of QEMU.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import argparse
+import contextlib
+import os
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TOP = Path(__file__).resolve().parent.parent
+BUILDS = {'plain': 'build', 'asan': 'build-asan', 'coverage': 'build-coverage'}
+REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
+FUZZ = 'tests/qtest/xen-handoff-fuzz'
+sys.path.insert(0, str(TOP / 'tests' / 'xen'))
+
+import checks       # noqa: E402
+import evidence     # noqa: E402
+import lab          # noqa: E402
+
+passed = failed = 0
+
+
+def result(ok, text, detail=''):
+    global passed, failed
+    if ok:
+        passed += 1
+    else:
+        failed += 1
+    print(f'{"ok" if ok else "NOT OK"}: {text}{detail}', flush=True)
+
+
+def environment(variant):
+    env = {**os.environ, 'QTEST_QEMU_BINARY': './qemu-system-x86_64'}
+    if variant == 'asan':
+        # QEMU's stderr goes to files of the tests, which they delete
+        log = f'log_path={REPORTS}/report'
+        # glib has no frame pointers: a leak's stack would end in g_malloc
+        env['ASAN_OPTIONS'] = (f'{log}:detect_leaks=1:fast_unwind_on_malloc=0'
+                               ':malloc_context_size=8')
+        env['UBSAN_OPTIONS'] = f'{log}:print_stacktrace=1'
+        env['LSAN_OPTIONS'] = (f'suppressions={TOP}/scripts/lsan.supp'
+                               ':print_suppressions=0')
+    return env
+
+
+def program(build, env, name):
+    """A test that prints TAP; one that prints none has failed."""
+    done = subprocess.run([name], cwd=build, env=env, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=600)
+    lines = re.findall(r'^(ok|not ok) \d+ (.*)$', done.stdout, re.M)
+    for verdict, test in lines:
+        result(verdict == 'ok', test)
+    if not lines or done.returncode:
+        result(False, f'{name} ended with status {done.returncode}',
+               '\n' + done.stdout[-2000:])
+
+
+@contextlib.contextmanager
+def fuzz(build, env, seconds):
+    """Fuzz on one core while the caller uses the other."""
+    with tempfile.TemporaryFile('w+', errors='replace') as out, \
+            subprocess.Popen([FUZZ, '--seconds', str(seconds)], cwd=build,
+                             env=env, stdout=out, stderr=out) as process:
+        try:
+            yield
+            status = process.wait(timeout=seconds + 120)
+        except subprocess.TimeoutExpired:
+            status = 'none: it hangs'
+        finally:
+            process.kill()
+        out.seek(0)
+        text = out.read()
+    last = (text.splitlines() or [''])[-1]
+    if status == 0 and re.match(r'fuzz: .* no failure$', last):
+        result(True, last)
+    else:
+        result(False, f'{FUZZ} ended with status {status}',
+               '\n' + text[-4000:])
+
+
+def sanitizers():
+    """QEMU tells ASan about its coroutines' stacks; ASan warns all the same."""
+    harmless = "==WARNING: ASan doesn't fully support makecontext"
+    found = []
+    for report in sorted(REPORTS.glob('report.*')):
+        text = ''.join(line for line in report.open(errors='replace')
+                       if harmless not in line)
+        if text.strip():
+            found.append((report, text))
+        else:
+            report.unlink()
+    result(not found, 'no report of ASan, UBSan or LSan',
+           ''.join(f'\n    see {report}' for report, _ in found[:10])
+           + '\n' + found[0][1][:4000] if found else '')
+
+
+def quick(variant, seconds):
+    """Everything without Xen."""
+    build = TOP / 'build' / 'qemu' / BUILDS[variant]
+    env = environment(variant)
+    if variant == 'asan':
+        shutil.rmtree(REPORTS, ignore_errors=True)
+        REPORTS.mkdir(parents=True)
+    with fuzz(build, env, seconds):
+        program(build, env, 'tests/unit/test-xen-handoff-ledger')
+        program(build, env, 'tests/qtest/xen-handoff-test')
+        unittests('evidence_test')
+    if variant == 'asan':
+        sanitizers()
+
+
+def unittests(module):
+    suite = unittest.defaultTestLoader.loadTestsFromName(module)
+    outcome = unittest.TestResult()
+    suite.run(outcome)
+    bad = dict(outcome.failures + outcome.errors)
+    result(outcome.testsRun > 0, f'{module}: has tests')
+    for _ in range(outcome.testsRun - len(bad)):
+        result(True, f'{module}: a test')
+    for test, trace in bad.items():
+        result(False, str(test), '\n' + trace)
+
+
+def scenarios(name, expected):
+    for scenario, check in expected.items():
+        directory = TOP / 'build' / 'xen' / name / scenario
+        where = f'{name}/{scenario}'
+        try:
+            facts = evidence.evidence(directory)
+            result(facts['status'] == 0, f'{where}: the scenario ran',
+                   '' if facts['status'] == 0 else
+                   f': status {facts["status"]}, see {directory}')
+            for text, got, want in check(facts):
+                result(got == want, f'{where}: {text}',
+                       '' if got == want else
+                       f'\n    got    {got}\n    wanted {want}\n'
+                       f'    see    {directory}')
+        except (KeyError, IndexError, TypeError, ValueError) as e:
+            result(False, f'{where}: the evidence is not complete',
+                   f': {e!r}, see {directory}')
+
+
+def labs(only):
+    runs = {name: {s: check for s, check in expected.items() if s in only}
+            for name, expected in (('with', checks.WITH),
+                                   ('without', checks.WITHOUT))}
+    lab.run_pair({name: list(expected) for name, expected in runs.items()
+                  if expected})
+    for name, expected in runs.items():
+        scenarios(name, expected)
+
+
+def main():
+    parser = argparse.ArgumentParser(description='Run all tests.')
+    parser.add_argument('--quick', action='store_true', help='without Xen')
+    parser.add_argument('--variant', choices=BUILDS, default='plain',
+                        help='which build of QEMU; implies --quick')
+    parser.add_argument('--fuzz', type=int, default=60, metavar='SECONDS')
+    parser.add_argument('scenario', nargs='*',
+                        help=f'among {" ".join(checks.WITH)}')
+    args = parser.parse_args()
+    unknown = [name for name in args.scenario if name not in checks.WITH]
+    if unknown:
+        sys.exit(f'test: no scenario {unknown[0]}; there are: '
+                 f'{" ".join(checks.WITH)}')
+    start = time.monotonic()
+    if not args.scenario:
+        quick(args.variant, args.fuzz)
+    if not args.quick and args.variant == 'plain':
+        labs(args.scenario or list(checks.WITH))
+    print(f'tests took {time.monotonic() - start:.0f} s')
+    print(f'{passed} passed, {failed} failed')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
