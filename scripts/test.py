@@ -31,16 +31,17 @@ import checks       # noqa: E402
 import evidence     # noqa: E402
 import lab          # noqa: E402
 
-passed = failed = 0
+passed, failures = 0, []
 
 
 def result(ok, text, detail=''):
-    global passed, failed
+    global passed
+    line = f'{"ok" if ok else "NOT OK"}: {text}{detail}'
     if ok:
         passed += 1
     else:
-        failed += 1
-    print(f'{"ok" if ok else "NOT OK"}: {text}{detail}', flush=True)
+        failures.append(line)
+    print(line, flush=True)
 
 
 def environment(variant):
@@ -184,8 +185,10 @@ def main():
     if not args.quick and args.variant == 'plain':
         labs(args.scenario or list(checks.WITH))
     print(f'tests took {time.monotonic() - start:.0f} s')
-    print(f'{passed} passed, {failed} failed')
-    return 1 if failed else 0
+    if failures:
+        print('What failed, once more:', *failures, sep='\n')
+    print(f'{passed} passed, {len(failures)} failed')
+    return 1 if failures else 0
 
 
 if __name__ == '__main__':
