@@ -15,7 +15,7 @@ PACKAGES="gcc libc6-dev make patch dpkg-dev pkg-config ninja-build xz-utils rsyn
     libfdt-dev cpio kmod meson/bookworm-backports"
 CONFIGURE="--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-default-features
     --extra-cflags=-Werror=implicit-function-declaration --enable-system --enable-tcg
-    --enable-xen --enable-pixman --enable-vnc --disable-docs --disable-debug-info
+    --enable-xen --enable-kvm --enable-pixman --enable-vnc --disable-docs --disable-debug-info
     --disable-download --disable-install-blobs"
 TARGETS="qemu-system-x86_64 tests/unit/test-xen-handoff-ledger tests/qtest/xen-handoff-test
     tests/qtest/xen-handoff-fuzz"

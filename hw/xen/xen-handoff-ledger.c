@@ -23,6 +23,7 @@ typedef struct Frontend {
 struct XenHandoffLedger {
     GHashTable *frontends;      /* "vbd/51712" to Frontend */
     unsigned int connections;   /* of these the firmware's */
+    bool was_used;              /* has there ever been one */
 };
 
 XenHandoffSighting *xen_handoff_sighting_new(enum xenbus_state state)
@@ -143,11 +144,36 @@ unsigned int xen_handoff_ledger_connections(XenHandoffLedger *ledger)
     return ledger->connections;
 }
 
+bool xen_handoff_ledger_was_used(XenHandoffLedger *ledger)
+{
+    return ledger->was_used;
+}
+
+void xen_handoff_ledger_foreach(XenHandoffLedger *ledger,
+                                XenHandoffLedgerFn *fn, void *opaque)
+{
+    GHashTableIter iter;
+    gpointer name, value;
+
+    g_hash_table_iter_init(&iter, ledger->frontends);
+    while (g_hash_table_iter_next(&iter, &name, &value)) {
+        Frontend *f = value;
+        const char *backend =
+            f->firmware ? g_hash_table_lookup(f->firmware->keys, "backend")
+                        : NULL;
+
+        if (f->owner != XEN_HANDOFF_NOBODY) {
+            fn(name, backend ?: "", f->owner, opaque);
+        }
+    }
+}
+
 static void set_owner(XenHandoffLedger *ledger, Frontend *f,
                       XenHandoffOwner owner)
 {
     ledger->connections -= f->owner == XEN_HANDOFF_FIRMWARE;
     ledger->connections += owner == XEN_HANDOFF_FIRMWARE;
+    ledger->was_used |= owner == XEN_HANDOFF_FIRMWARE;
     f->owner = owner;
 }
 

@@ -16,6 +16,7 @@
 #include "qapi/error.h"
 #include "qemu/timer.h"
 #include "hw/xen/xen-bus-helper.h"
+#include "hw/xen/xen-handoff-store.h"
 #include "hw/xen/xen-handoff-teardown.h"
 #include "trace.h"
 
@@ -24,6 +25,9 @@
 
 /* The guest can make every transaction fail by writing all the time */
 #define MAX_TRANSACTIONS 8
+
+/* What restore_frontend() needs of xenstore, in writes; netback's keys: 12 */
+#define RESTORE_COST 20
 
 static const struct {
     enum xenbus_state frontend; /* write this */
@@ -54,32 +58,6 @@ void xen_handoff_task_free(XenHandoffTask *task)
     g_free(task->backend);
     error_free(task->error);
     g_free(task);
-}
-
-enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
-                                         xs_transaction_t tid, const char *dir)
-{
-    char *value = xs_node_read(xsh, tid, NULL, NULL, "%s/state", dir);
-    enum xenbus_state state = XenbusStateUnknown;
-
-    if (!value) {
-        return XenbusStateUnknown; /* errno tells why */
-    }
-    /* strictly one digit: no overflow, no sign, nothing behind it */
-    if (value[0] >= '1' && value[0] <= '8' && !value[1]) {
-        state = value[0] - '0';
-    }
-    free(value);
-    errno = state == XenbusStateUnknown ? EINVAL : 0;
-    return state;
-}
-
-const char *xen_handoff_state_name(enum xenbus_state state)
-{
-    const char *name = xs_strstate(state);
-
-    return g_str_has_prefix(name, "XenbusState") ? name + strlen("XenbusState")
-                                                 : name;
 }
 
 /*
@@ -167,14 +145,20 @@ static void restore_frontend(struct qemu_xs_handle *xsh,
                              XenHandoffLedger *ledger, XenHandoffTask *task,
                              Error **errp)
 {
-    for (int i = 0; i < MAX_TRANSACTIONS; i++) {
-        if (try_restore(xsh, ledger, task, errp)) {
-            return;
-        }
+    ERRP_GUARD();
+    bool done = false;
+
+    for (int i = 0; i < MAX_TRANSACTIONS && !done; i++) {
+        done = try_restore(xsh, ledger, task, errp);
     }
-    error_setg(errp, "the guest kept writing to '%s', its keys are left there",
-               task->frontend);
-    write_state(xsh, task, XBT_NULL, XenbusStateInitialising, NULL);
+    if (!done) {
+        error_setg(errp, "the guest kept writing to '%s', its keys are left "
+                   "there", task->frontend);
+    }
+    /* Whatever it was, the OS may still be able to use a frontend at rest */
+    if (*errp && still_ours(xsh, task, XBT_NULL)) {
+        write_state(xsh, task, XBT_NULL, XenbusStateInitialising, NULL);
+    }
 }
 
 static void finish(XenHandoffTask *task, XenHandoffResult result, int64_t start)
@@ -286,12 +270,23 @@ static void remote_give_up(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     finish(task, XEN_HANDOFF_HANGING, start);
 }
 
+/*
+ * Giving up costs time, too: as long as so many frontends may have to be
+ * restored, the waiting ends so much earlier.  At least half of the time is
+ * waited, though.
+ */
+static bool time_left(int64_t deadline, int64_t reserve, uint32_t timeout_ms)
+{
+    return get_clock() < deadline - MIN(reserve, timeout_ms * SCALE_MS / 2);
+}
+
 void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
                           GPtrArray *tasks, uint32_t timeout_ms)
 {
     g_autoptr(GPtrArray) remote = g_ptr_array_new();
     int64_t start = get_clock();
-    int64_t deadline;
+    int64_t deadline = start + (int64_t)timeout_ms * SCALE_MS;
+    int64_t local, cost = 0;
 
     /* The others work while we do */
     for (guint i = 0; i < tasks->len; i++) {
@@ -305,6 +300,10 @@ void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
             g_ptr_array_add(remote, task);
         }
     }
+    local = get_clock();
+    if (remote->len) {
+        cost = (local - start) / remote->len * RESTORE_COST;
+    }
     for (guint i = 0; i < tasks->len; i++) {
         XenHandoffTask *task = g_ptr_array_index(tasks, i);
 
@@ -314,11 +313,13 @@ void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     }
 
     /* The bound is for those who may hang: a disk's drain is not in it */
-    deadline = get_clock() + (int64_t)timeout_ms * SCALE_MS;
-    while (remote->len && get_clock() < deadline) {
+    deadline += get_clock() - local;
+    while (remote->len &&
+           time_left(deadline, remote->len * cost, timeout_ms)) {
         bool moved = false;
 
-        for (guint i = remote->len; i-- > 0;) {
+        for (guint i = remote->len;
+             i-- > 0 && time_left(deadline, remote->len * cost, timeout_ms);) {
             XenHandoffTask *task = g_ptr_array_index(remote, i);
 
             moved |= remote_advance(xsh, ledger, task, start);

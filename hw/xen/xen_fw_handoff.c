@@ -8,7 +8,9 @@
  * it closes from this side what the firmware has left.
  *
  * Whose a connection is, the ledger knows (xen-handoff-ledger.c); how a backend
- * is made to let go, the teardown (xen-handoff-teardown.c).
+ * is made to let go, the teardown (xen-handoff-teardown.c).  A write to port
+ * 0x10 takes this way: handoff_io_write(), announce(), handoff(),
+ * xen_handoff_teardown().
  * docs/specs/xen-fw-handoff.txt says what the guest can rely on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -17,7 +19,6 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
-#include "qemu/log.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
@@ -28,7 +29,11 @@
 #include "hw/xen/xen-bus-helper.h"
 #include "hw/xen/interface/hvm/params.h"
 #include "hw/xen/xen_fw_handoff.h"
+#include "hw/xen/xen-handoff-grants.h"
+#include "hw/xen/xen-handoff-guest-log.h"
 #include "hw/xen/xen-handoff-ledger.h"
+#include "hw/xen/xen-handoff-report.h"
+#include "hw/xen/xen-handoff-store.h"
 #include "hw/xen/xen-handoff-teardown.h"
 #include "migration/vmstate.h"
 #include "system/reset.h"
@@ -58,29 +63,74 @@
 /* Nobody wants a vCPU to stand still for longer */
 #define MAX_TIMEOUT_MS 60000
 
+/*
+ * A firmware asks for a teardown when it is done with its devices, perhaps once
+ * per driver; who asks without end must not keep us busy.
+ */
+#define MAX_REQUESTS 16
+
 OBJECT_DECLARE_SIMPLE_TYPE(XenFwHandoff, XEN_FW_HANDOFF)
+
+/* By what an OS announces itself; a bit in the property "announcements" each */
+typedef enum Kind {
+    KIND_PRODUCT,
+    KIND_BUILD,
+    KIND_UNPLUG,
+    KIND_LOG,
+    KIND_BAR,
+    KIND_CALLBACK,
+    KIND_NONE,
+} Kind;
+
+typedef enum State {
+    STATE_INERT,
+    STATE_DISABLED,
+    STATE_ARMED,
+    STATE_HANDING_OFF,
+    STATE_DONE,
+} State;
+
+static const QEnumLookup state_names = {
+    .array = (const char *const[]) {
+        [STATE_INERT] = "inert",
+        [STATE_DISABLED] = "disabled",
+        [STATE_ARMED] = "armed",
+        [STATE_HANDING_OFF] = "handing-off",
+        [STATE_DONE] = "done",
+    },
+    .size = STATE_DONE + 1,
+};
 
 struct XenFwHandoff {
     DeviceState parent_obj;
 
     /* properties */
     uint32_t timeout_ms;
+    uint32_t kinds;
+    bool scrub_grants, log_guest;
 
+    State state;
     /* latched by the first announcement since reset, and migrated */
     bool done;
 
     /* the ports, ours inside of xen-platform's */
-    Notifier machine_done;
+    Notifier machine_done, callback;
     MemoryRegion *fixed, *bar;
     MemoryRegion io, bar_io;
 
     /* while armed: from reset to the announcement */
-    struct qemu_xs_handle *xsh;
+    XenHandoffStore store;
     struct qemu_xs_watch *watch;
-    char *root;                 /* the guest's device/ directory */
     XenHandoffLedger *ledger;
     GHashTable *told;           /* frontends whose connection was logged */
+    XenHandoffGrants *grants;   /* as last seen without an OS */
     QEMUTimer *param_timer;     /* runs while the firmware is connected */
+    unsigned int requests;      /* of the firmware */
+
+    /* what is told */
+    uint32_t followed;          /* by which kinds, after the announcement */
+    XenHandoffReport report;
+    XenHandoffGuestLog guest_log;
 };
 
 const XenFwHandoffOps *xen_fw_handoff_ops;
@@ -101,103 +151,52 @@ static XenHandoffOs read_os(Error **errp)
     return value ? XEN_HANDOFF_OS_PRESENT : XEN_HANDOFF_OS_ABSENT;
 }
 
-static void add_keys(XenFwHandoff *s, XenHandoffSighting *seen,
-                     const char *name, const char *below)
-{
-    g_autofree char *dir = g_strdup_printf("%s/%s%s%s", s->root, name,
-                                           *below ? "/" : "", below);
-    unsigned int n = 0;
-    char **keys = qemu_xen_xs_directory(s->xsh, XBT_NULL, dir, &n);
-
-    for (unsigned int i = 0; i < n && !seen->too_much; i++) {
-        g_autofree char *key = *below ? g_strdup_printf("%s/%s", below, keys[i])
-                                      : g_strdup(keys[i]);
-        char *value;
-
-        if (!strcmp(key, "state")) {
-            continue;
-        }
-        value = xs_node_read(s->xsh, XBT_NULL, NULL, NULL, "%s/%s/%s", s->root,
-                             name, key);
-        if (value && xen_handoff_sighting_add(seen, key, value) &&
-            !*value && !*below) {
-            add_keys(s, seen, name, key); /* "queue-0" is a directory */
-        }
-        free(value);
-    }
-    free(keys); /* one block, the strings included */
-}
-
-static XenHandoffSighting *look(XenFwHandoff *s, const char *name,
-                                bool with_keys)
-{
-    g_autofree char *dir = g_strdup_printf("%s/%s", s->root, name);
-    XenHandoffSighting *seen =
-        xen_handoff_sighting_new(xen_handoff_read_state(s->xsh, XBT_NULL,
-                                                        dir));
-
-    if (with_keys && seen->state != XenbusStateUnknown) {
-        add_keys(s, seen, name, "");
-    }
-    return seen;
-}
-
 /*
- * Call @fn for each frontend of the guest, for so many as the ledger takes.
- * device/pci belongs to the toolstack and to nobody's firmware.
+ * All grants that there are belong to the firmware if no OS is there even
+ * afterwards.  Returns whether one is.
  */
-static void for_each_frontend(XenFwHandoff *s,
-                              void (*fn)(XenFwHandoff *s, const char *name,
-                                         void *opaque),
-                              void *opaque)
+static XenHandoffOs record_grants(XenFwHandoff *s)
 {
-    unsigned int n_class = 0, left = XEN_HANDOFF_MAX_FRONTENDS;
-    char **class = qemu_xen_xs_directory(s->xsh, XBT_NULL, s->root, &n_class);
+    g_autoptr(XenHandoffGrants) grants =
+        s->scrub_grants ? xen_handoff_grants_record(NULL) : NULL;
+    XenHandoffOs os = read_os(NULL);
 
-    for (unsigned int i = 0; i < n_class && left; i++) {
-        g_autofree char *dir = g_strdup_printf("%s/%s", s->root, class[i]);
-        unsigned int n = 0;
-        char **id;
-
-        if (!strcmp(class[i], "pci")) {
-            continue;
-        }
-        id = qemu_xen_xs_directory(s->xsh, XBT_NULL, dir, &n);
-        for (unsigned int j = 0; j < n && left; j++, left--) {
-            g_autofree char *name = g_strdup_printf("%s/%s", class[i], id[j]);
-
-            fn(s, name, opaque);
-        }
-        free(id);
+    if (os == XEN_HANDOFF_OS_ABSENT && grants) {
+        g_clear_pointer(&s->grants, g_array_unref);
+        s->grants = g_steal_pointer(&grants);
     }
-    free(class);
-    if (!left) {
-        qemu_log_mask(LOG_GUEST_ERROR, "%s: more than %d frontends, the rest "
-                      "is not looked at\n", TYPE_XEN_FW_HANDOFF,
-                      XEN_HANDOFF_MAX_FRONTENDS);
-    }
+    return os;
 }
 
 /* --- the ledger's watch -------------------------------------------------- */
 
-static void see_frontend(XenFwHandoff *s, const char *name, void *opaque)
+static void schedule_poll(XenFwHandoff *s)
 {
-    XenHandoffSighting *seen = look(s, name, true);
+    timer_mod(s->param_timer,
+              qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + POLL_PARAM_MS);
+}
+
+static void see_frontend(const char *name, void *opaque)
+{
+    XenFwHandoff *s = opaque;
+    XenHandoffSighting *seen = xen_handoff_look(&s->store, name, true);
     enum xenbus_state state = seen->state;
-    XenHandoffOs os = read_os(NULL);
+    bool connected = state == XenbusStateInitialised ||
+                     state == XenbusStateConnected;
+    XenHandoffOs os = connected ? record_grants(s) : read_os(NULL);
 
     trace_xen_fw_handoff_saw(name, xen_handoff_state_name(state), os);
     if (xen_handoff_ledger_saw(s->ledger, name, seen, os) ==
-        XEN_HANDOFF_FIRMWARE &&
-        (state == XenbusStateInitialised || state == XenbusStateConnected) &&
+        XEN_HANDOFF_FIRMWARE && connected &&
         g_hash_table_add(s->told, g_strdup(name))) {
         info_report(XEN_FW_HANDOFF_LOG "%s: connected by the firmware", name);
     }
     if (!xen_handoff_ledger_connections(s->ledger)) {
         timer_del(s->param_timer);
-    } else if (!timer_pending(s->param_timer)) {
-        timer_mod(s->param_timer,
-                  qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + POLL_PARAM_MS);
+    } else if (s->kinds & BIT(KIND_CALLBACK) &&
+               !xen_fw_handoff_ops->add_callback_notifier &&
+               !timer_pending(s->param_timer)) {
+        schedule_poll(s);
     }
 }
 
@@ -212,13 +211,14 @@ static void device_changed(void *opaque, const char *path)
     g_auto(GStrv) part = NULL;
     g_autofree char *name = NULL;
 
-    if (!strstart(path, s->root, &below) || (*below && *below++ != '/')) {
+    if (!strstart(path, s->store.root, &below) || (*below && *below++ != '/')) {
         return;
     }
     part = g_strsplit(below, "/", 4); /* class, id, key */
     if (g_strv_length(part) < 3) {
         unsigned int n;
-        char **dir = qemu_xen_xs_directory(s->xsh, XBT_NULL, path, &n);
+        char **dir = qemu_xen_xs_directory(s->store.xsh, XBT_NULL, path,
+                                           &n);
 
         if (!dir && errno == ENOENT) {
             xen_handoff_ledger_gone(s->ledger, below);
@@ -231,7 +231,7 @@ static void device_changed(void *opaque, const char *path)
         (!strcmp(part[2], "state") ||
          !xen_handoff_ledger_knows(s->ledger, name)) &&
         xen_handoff_ledger_wants(s->ledger, name)) {
-        see_frontend(s, name, NULL);
+        see_frontend(name, s);
     }
 }
 
@@ -239,13 +239,14 @@ static void disarm(XenFwHandoff *s)
 {
     timer_del(s->param_timer);
     if (s->watch) {
-        xs_node_unwatch(s->xsh, s->watch);
+        xs_node_unwatch(s->store.xsh, s->watch);
         s->watch = NULL;
     }
-    g_clear_pointer(&s->xsh, qemu_xen_xs_close);
-    g_clear_pointer(&s->root, g_free);
+    g_clear_pointer(&s->store.xsh, qemu_xen_xs_close);
+    g_clear_pointer(&s->store.root, g_free);
     g_clear_pointer(&s->ledger, xen_handoff_ledger_free);
     g_clear_pointer(&s->told, g_hash_table_unref);
+    g_clear_pointer(&s->grants, g_array_unref);
 }
 
 static void arm(XenFwHandoff *s)
@@ -253,70 +254,38 @@ static void arm(XenFwHandoff *s)
     Error *err = NULL;
     g_autofree char *domain = g_strdup_printf("/local/domain/%u", xen_domid);
 
-    s->root = g_strdup_printf("%s/device", domain);
+    s->requests = 0;
+    s->store.root = g_strdup_printf("%s/device", domain);
     s->ledger = xen_handoff_ledger_new();
     s->told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    s->xsh = qemu_xen_xs_open();
-    if (!s->xsh) {
+    s->store.xsh = qemu_xen_xs_open();
+    if (!s->store.xsh) {
         error_setg_errno(&err, errno, "cannot open xenstore");
     } else {
-        s->watch = xs_node_watch(s->xsh, domain, "device", device_changed, s,
-                                 &err);
+        s->watch = xs_node_watch(s->store.xsh, domain, "device",
+                                 device_changed, s, &err);
+    }
+    /* Now, not at the watch's first event: the guest has not run yet */
+    if (!err) {
+        xen_handoff_for_each_frontend(&s->store, see_frontend, s, &err);
     }
     if (err) {
         warn_reportf_err(err, XEN_FW_HANDOFF_LOG
                          "inert, connections of the firmware will stay: ");
         disarm(s);
+        s->state = STATE_INERT;
         return;
     }
-    /* Now, not at the watch's first event: the guest has not run yet */
-    for_each_frontend(s, see_frontend, NULL);
+    s->state = STATE_ARMED;
     info_report(XEN_FW_HANDOFF_LOG "armed for domain %u", xen_domid);
+    xs_node_printf(s->store.xsh, XBT_NULL, domain, XEN_FW_HANDOFF_FEATURE,
+                   &err, "1");
+    if (err) {
+        warn_reportf_err(err, XEN_FW_HANDOFF_LOG "the firmware is not told: ");
+    }
 }
 
 /* --- the handoff --------------------------------------------------------- */
-
-/*
- * The backend of a frontend, if its path can be trusted: the guest may write
- * what it likes to its own directory, but neither to libxl's nor to that of
- * the backend.  Returns NULL if not; free() the path.
- */
-static char *trusted_backend(XenFwHandoff *s, const char *name,
-                             const char *frontend)
-{
-    char *backend = xs_node_read(s->xsh, XBT_NULL, NULL, NULL,
-                                 "/libxl/%u/device/%s/backend", xen_domid,
-                                 name);
-    g_autofree char *domid = g_strdup_printf("%u", xen_domid);
-    g_auto(GStrv) part = NULL;
-    char *back;
-    bool trusted;
-
-    if (backend) {
-        return backend;
-    }
-    backend = xs_node_read(s->xsh, XBT_NULL, NULL, NULL, "%s/backend",
-                           frontend);
-    if (!backend) {
-        return NULL;
-    }
-    /* "/local/domain/<d>/backend/<type>/<domid>/<id>" that points back to us */
-    part = g_strsplit(backend, "/", 9);
-    trusted = g_strv_length(part) == 8 && !*part[0] &&
-              !strcmp(part[1], "local") && !strcmp(part[2], "domain") &&
-              !strcmp(part[4], "backend") && !strcmp(part[6], domid);
-    if (trusted) {
-        back = xs_node_read(s->xsh, XBT_NULL, NULL, NULL, "%s/frontend",
-                            backend);
-        trusted = !g_strcmp0(back, frontend);
-        free(back);
-    }
-    if (!trusted) {
-        free(backend);
-        return NULL;
-    }
-    return backend;
-}
 
 /* The backends of this process, by the path of their frontend */
 static GHashTable *local_backends(void)
@@ -338,99 +307,92 @@ static GHashTable *local_backends(void)
 }
 
 typedef struct Collect {
+    XenFwHandoff *s;
     XenHandoffOs os;
     GHashTable *local;
     GPtrArray *tasks;
-    unsigned int left_alone;
 } Collect;
 
-static void collect_frontend(XenFwHandoff *s, const char *name, void *opaque)
+static void collect_frontend(const char *name, void *opaque)
 {
     Collect *c = opaque;
-    g_autoptr(XenHandoffSighting) seen = NULL;
-    g_autofree char *frontend = g_strdup_printf("%s/%s", s->root, name);
-    const char *why = NULL;
+    XenFwHandoff *s = c->s;
+    g_autofree char *frontend = g_strdup_printf("%s/%s", s->store.root, name);
+    /* Only where the OS has run, what the firmware wrote has to be compared */
+    g_autoptr(XenHandoffSighting) seen =
+        xen_handoff_look(&s->store, name, c->os == XEN_HANDOFF_OS_PRESENT);
+    XenHandoffOwner owner = xen_handoff_ledger_owner(s->ledger, name, seen,
+                                                     c->os);
+    g_autofree char *backend = NULL;
     XenHandoffTask *task;
     XenDevice *local;
-    char *backend;
 
-    /* Only where the OS has run, what the firmware wrote has to be compared */
-    seen = look(s, name, c->os == XEN_HANDOFF_OS_PRESENT);
-    switch (xen_handoff_ledger_owner(s->ledger, name, seen, c->os)) {
-    case XEN_HANDOFF_NOBODY:
+    if (owner == XEN_HANDOFF_NOBODY) {
         return;
-    case XEN_HANDOFF_FIRMWARE:
-        break;
-    case XEN_HANDOFF_OS:
-        why = "the OS connected it";
-        break;
-    case XEN_HANDOFF_OS_TOUCHED:
-        why = "it has changed since the OS is running";
-        break;
-    case XEN_HANDOFF_IN_DOUBT:
-        why = "nobody can tell whose it is";
-        break;
     }
-
     local = g_hash_table_lookup(c->local, frontend);
-    backend = why ? NULL
-                  : local ? strdup(local->backend_path)
-                          : trusted_backend(s, name, frontend);
-    if (!why && !backend) {
-        why = "it names no backend that confirms it";
+    if (owner == XEN_HANDOFF_FIRMWARE) {
+        backend = local ? g_strdup(local->backend_path)
+                        : xen_handoff_trusted_backend(&s->store, name);
     }
-    if (why) {
-        info_report(XEN_FW_HANDOFF_LOG "%s: left alone in state %s: %s", name,
-                    xen_handoff_state_name(seen->state), why);
-        c->left_alone++;
+    if (!backend) {
+        xen_handoff_report_left_alone(&s->report, name, seen->state, owner);
         return;
     }
-
     task = g_new0(XenHandoffTask, 1);
     task->name = g_strdup(name);
     task->frontend = g_steal_pointer(&frontend);
-    task->backend = g_strdup(backend);
+    task->backend = g_steal_pointer(&backend);
     task->local = local;
     if (c->os == XEN_HANDOFF_OS_PRESENT) {
         task->frontend_state = seen->state;
     }
-    free(backend);
     g_ptr_array_add(c->tasks, task);
 }
 
-static void report_task(XenFwHandoff *s, const XenHandoffTask *task)
+static void add_domid(const char *name, void *opaque)
 {
-    double ms = task->us / 1000.0;
+    Collect *c = opaque;
+    g_autofree char *backend = xen_handoff_trusted_backend(&c->s->store, name);
+    uint16_t domid;
 
-    switch (task->result) {
-    case XEN_HANDOFF_DONE:
-        info_report(XEN_FW_HANDOFF_LOG "%s: handed off in %.1f ms: %s is in %s",
-                    task->name, ms, task->backend,
-                    xen_handoff_state_name(task->backend_state));
-        break;
-    case XEN_HANDOFF_GONE:
-        info_report(XEN_FW_HANDOFF_LOG "%s: handed off in %.1f ms: %s is gone",
-                    task->name, ms, task->backend);
-        break;
-    case XEN_HANDOFF_HANGING:
-        warn_report(XEN_FW_HANDOFF_LOG "%s: given up after %.1f ms: %s hangs "
-                    "in %s, it should be in %s; look at the backend's domain, "
-                    "the guest may lack this device", task->name, ms,
-                    task->backend,
-                    xen_handoff_state_name(task->backend_state),
-                    xen_handoff_state_name(task->waiting_for));
-        break;
-    case XEN_HANDOFF_TAKEN:
-        info_report(XEN_FW_HANDOFF_LOG "%s: left alone after %.1f ms: the OS "
-                    "has taken it meanwhile", task->name, ms);
-        break;
-    case XEN_HANDOFF_FAILED:
-        warn_report(XEN_FW_HANDOFF_LOG "%s: failed after %.1f ms: %s; "
-                    "the guest may lack this device", task->name, ms,
-                    error_get_pretty(task->error));
-        break;
-    case XEN_HANDOFF_RUNNING:
-        g_assert_not_reached();
+    if (backend && xen_handoff_backend_domid(backend, &domid)) {
+        g_hash_table_add(c->local, GUINT_TO_POINTER(domid));
+    }
+}
+
+/*
+ * The backends' right to come back.  Without an OS every entry for a domain
+ * with a backend of this guest is the firmware's, with one only those that were
+ * there before it.
+ */
+static void scrub_grants(XenFwHandoff *s, XenHandoffOs os)
+{
+    g_autoptr(GHashTable) set = g_hash_table_new(NULL, NULL);
+    g_autoptr(GArray) domids = g_array_new(false, false, sizeof(uint16_t));
+    XenHandoffGrantCount count = { 0 };
+    Collect c = { .s = s, .local = set };
+    Error *err = NULL;
+    GHashTableIter iter;
+    gpointer key;
+
+    if (!s->scrub_grants || os == XEN_HANDOFF_OS_UNKNOWN ||
+        (os == XEN_HANDOFF_OS_PRESENT && !s->grants)) {
+        return;
+    }
+    xen_handoff_for_each_frontend(&s->store, add_domid, &c, NULL);
+    g_hash_table_iter_init(&iter, set);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        uint16_t domid = GPOINTER_TO_UINT(key);
+
+        g_array_append_val(domids, domid);
+    }
+    if (xen_handoff_grants_clear(domids, os == XEN_HANDOFF_OS_PRESENT
+                                         ? s->grants : NULL, &count, &err)) {
+        xen_handoff_report_grants(&s->report, &count);
+    } else {
+        warn_reportf_err(err, XEN_FW_HANDOFF_LOG
+                         "grants: those of the firmware are left: ");
     }
 }
 
@@ -440,32 +402,30 @@ static void handoff(XenFwHandoff *s)
     g_autoptr(GPtrArray) tasks =
         g_ptr_array_new_with_free_func((GDestroyNotify)xen_handoff_task_free);
     g_autoptr(GHashTable) local = local_backends();
-    unsigned int count[XEN_HANDOFF_FAILED + 1] = { 0 };
     Error *err = NULL;
-    Collect c = { .os = read_os(&err), .local = local, .tasks = tasks };
+    Collect c = { .s = s, .os = read_os(&err), .local = local, .tasks = tasks };
 
+    s->state = STATE_HANDING_OFF;
     if (err) {
         warn_reportf_err(err, XEN_FW_HANDOFF_LOG
                          "every connection is left alone: ");
+        err = NULL;
     }
-    for_each_frontend(s, collect_frontend, &c);
-    xen_handoff_teardown(s->xsh, s->ledger, tasks, s->timeout_ms);
+    if (!xen_handoff_for_each_frontend(&s->store, collect_frontend, &c,
+                                       &err)) {
+        warn_reportf_err(err, XEN_FW_HANDOFF_LOG
+                         "connections of the firmware will stay: ");
+        s->report.failed++;
+        return;
+    }
+    xen_handoff_teardown(s->store.xsh, s->ledger, tasks, s->timeout_ms);
     for (guint i = 0; i < tasks->len; i++) {
-        const XenHandoffTask *task = g_ptr_array_index(tasks, i);
-
-        report_task(s, task);
-        count[task->result]++;
+        xen_handoff_report_task(&s->report, g_ptr_array_index(tasks, i));
     }
-    if (!tasks->len && !c.left_alone) {
-        info_report(XEN_FW_HANDOFF_LOG "done: the firmware left nothing");
-    } else {
-        info_report(XEN_FW_HANDOFF_LOG "done in %.1f ms: %u handed off, "
-                    "%u given up, %u failed, %u left alone",
-                    (g_get_monotonic_time() - start) / 1000.0,
-                    count[XEN_HANDOFF_DONE] + count[XEN_HANDOFF_GONE],
-                    count[XEN_HANDOFF_HANGING], count[XEN_HANDOFF_FAILED],
-                    c.left_alone + count[XEN_HANDOFF_TAKEN]);
+    if (tasks->len || xen_handoff_ledger_was_used(s->ledger)) {
+        scrub_grants(s, c.os);
     }
+    xen_handoff_report_done(&s->report, start);
 }
 
 /* --- the announcement ---------------------------------------------------- */
@@ -492,35 +452,107 @@ static const char *product_name(uint16_t product)
 }
 
 /*
- * What a write to xen-platform's ports announces, NULL if nothing.  A byte to
- * PLATFORM_UNPLUG is none: it sets the platform's flags, and BIOSes do it.
+ * What a write to xen-platform's ports announces, if anything.  A byte to
+ * PLATFORM_UNPLUG is nothing: it sets the platform's flags, and BIOSes do it.
  */
-static char *announcement(hwaddr addr, uint64_t val, unsigned size)
+static Kind port_announces(hwaddr addr, unsigned size)
 {
     if (addr == PLATFORM_PRODUCT && size == 2) {
-        return g_strdup_printf("product number %u (%s) at port 0x12",
-                               (unsigned)val, product_name(val));
+        return KIND_PRODUCT;
     }
     if (addr == PLATFORM_UNPLUG && size == 4) {
-        return g_strdup_printf("build number %u at port 0x10", (unsigned)val);
+        return KIND_BUILD;
     }
     if (addr == PLATFORM_UNPLUG && size == 2) {
-        return g_strdup_printf("unplug mask 0x%x at port 0x10", (unsigned)val);
+        return KIND_UNPLUG;
     }
     if (addr == PLATFORM_PRODUCT && size == 1) {
-        return g_strdup("a driver's log line at port 0x12");
+        return KIND_LOG;
     }
-    return NULL;
+    return KIND_NONE;
 }
 
-/* The first announcement since reset, whichever it is */
-static void announce(XenFwHandoff *s, const char *what)
+static Kind bar_announces(hwaddr addr, uint64_t val)
 {
-    s->done = true;
-    if (s->xsh) {
-        info_report(XEN_FW_HANDOFF_LOG "announced by %s", what);
+    bool announces = (addr == BAR_UNPLUG_ALL && val == 1) ||
+                     (addr == BAR_UNPLUG_SOME && (val == 1 || val == 2));
+
+    return announces ? KIND_BAR : KIND_NONE;
+}
+
+static char *describe(Kind kind, hwaddr addr, unsigned int val)
+{
+    switch (kind) {
+    case KIND_PRODUCT:
+        return g_strdup_printf("product number %u (%s) at port 0x12", val,
+                               product_name(val));
+    case KIND_BUILD:
+        return g_strdup_printf("build number %u at port 0x10", val);
+    case KIND_UNPLUG:
+        return g_strdup_printf("unplug mask 0x%x at port 0x10", val);
+    case KIND_LOG:
+        return g_strdup("a driver's log line at port 0x12");
+    case KIND_BAR:
+        return g_strdup_printf("unplug request %u at BAR 0 + %u", val,
+                               (unsigned int)addr);
+    case KIND_CALLBACK:
+        return g_strdup("HVM_PARAM_CALLBACK_IRQ");
+    case KIND_NONE:
+        break;
+    }
+    g_assert_not_reached();
+}
+
+/*
+ * The guest announces its PV drivers.  Only the first time since reset counts;
+ * what else it tells about them then is logged, each kind once.
+ */
+static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint64_t val)
+{
+    g_autofree char *what = NULL;
+
+    if (kind == KIND_NONE || !(s->kinds & BIT(kind)) ||
+        s->state == STATE_HANDING_OFF) {
+        return;
+    }
+    if (!s->done) {
+        s->done = true;
+        if (s->store.xsh) {
+            what = describe(kind, addr, val);
+            info_report(XEN_FW_HANDOFF_LOG "announced by %s", what);
+            s->report.announcement = g_steal_pointer(&what);
+            s->followed = BIT(kind) | BIT(KIND_LOG) | BIT(KIND_CALLBACK);
+            handoff(s);
+            disarm(s);
+            s->state = STATE_DONE;
+        }
+    } else if (s->report.announcement && !(s->followed & BIT(kind))) {
+        s->followed |= BIT(kind);
+        what = describe(kind, addr, val);
+        info_report(XEN_FW_HANDOFF_LOG "followed by %s", what);
+    }
+}
+
+/*
+ * Firmware that knows when it is done asks for its teardown.  An OS cannot: its
+ * connections would not be torn down anyway, and its vCPU not be held up.
+ */
+static void firmware_request(XenFwHandoff *s)
+{
+    if (s->done || !s->store.xsh || s->state == STATE_HANDING_OFF ||
+        s->requests > MAX_REQUESTS) {
+        return;
+    }
+    if (s->requests++ == MAX_REQUESTS) {
+        warn_report(XEN_FW_HANDOFF_LOG "the firmware has asked for %u "
+                    "teardowns, no more are done", MAX_REQUESTS);
+    } else if (read_os(NULL) != XEN_HANDOFF_OS_ABSENT) {
+        info_report(XEN_FW_HANDOFF_LOG
+                    "a firmware's request is left alone: an OS is running");
+    } else {
+        info_report(XEN_FW_HANDOFF_LOG "the firmware asks for a teardown");
         handoff(s);
-        disarm(s);
+        s->state = STATE_ARMED;
     }
 }
 
@@ -537,13 +569,22 @@ static MemTxResult handoff_io_write(void *opaque, hwaddr addr, uint64_t val,
                                     unsigned size, MemTxAttrs attrs)
 {
     XenFwHandoff *s = opaque;
+    Kind kind = port_announces(addr, size);
 
-    if (!s->done) {
-        g_autofree char *what = announcement(addr, val, size);
-
-        trace_xen_fw_handoff_write(addr + PLATFORM_PORT, val, size, !!what);
-        if (what) {
-            announce(s, what);
+    if (kind == KIND_LOG) {
+        if (!s->done) {
+            trace_xen_fw_handoff_write(addr + PLATFORM_PORT, val, size);
+        }
+        announce(s, kind, addr, val);
+        if (s->log_guest) {
+            xen_handoff_guest_log_byte(&s->guest_log, val);
+        }
+    } else if (kind != KIND_NONE) {
+        trace_xen_fw_handoff_write(addr + PLATFORM_PORT, val, size);
+        if (kind == KIND_PRODUCT && val == XEN_FW_HANDOFF_PRODUCT) {
+            firmware_request(s);
+        } else {
+            announce(s, kind, addr, val);
         }
     }
     /* Only now: the unplug of emulated disks meets PV disks at rest */
@@ -580,16 +621,7 @@ static void handoff_bar_write(void *opaque, hwaddr addr, uint64_t val,
     XenFwHandoff *s = opaque;
 
     addr += BAR_UNPLUG_ALL;
-    if (!s->done &&
-        ((addr == BAR_UNPLUG_ALL && val == 1) ||
-         (addr == BAR_UNPLUG_SOME && (val == 1 || val == 2)))) {
-        g_autofree char *what =
-            g_strdup_printf("unplug request %u at BAR 0 + %u", (unsigned)val,
-                            (unsigned)addr);
-
-        trace_xen_fw_handoff_write(addr, val, size, true);
-        announce(s, what);
-    }
+    announce(s, bar_announces(addr, val), addr, val);
     memory_region_dispatch_write(s->bar, addr, val, MO_8,
                                  MEMTXATTRS_UNSPECIFIED);
 }
@@ -605,19 +637,24 @@ static const MemoryRegionOps handoff_bar_ops = {
 /*
  * A guest that writes to no port (a kernel before the protocol, or Linux with
  * xen_emul_unplug=never) sets the parameter before it looks for its devices.
- * Nobody tells QEMU, so look; nobody waits for us, so the ledger has to decide
- * with the OS running.
+ * Xen does not tell QEMU, so look; the guest does not wait for us, so the ledger
+ * has to decide with the OS running.
  */
 static void poll_param(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
-    if (read_os(NULL) == XEN_HANDOFF_OS_PRESENT) {
-        announce(s, "HVM_PARAM_CALLBACK_IRQ");
+    if (record_grants(s) == XEN_HANDOFF_OS_PRESENT) {
+        announce(s, KIND_CALLBACK, 0, 0);
     } else {
-        timer_mod(s->param_timer,
-                  qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + POLL_PARAM_MS);
+        schedule_poll(s);
     }
+}
+
+/* QEMU's own Xen tells, and the guest waits for us as in a port write */
+static void callback_set(Notifier *n, void *data)
+{
+    announce(container_of(n, XenFwHandoff, callback), KIND_CALLBACK, 0, 0);
 }
 
 /* --- the device ---------------------------------------------------------- */
@@ -667,6 +704,9 @@ static void xen_fw_handoff_reset_hold(Object *obj, ResetType type)
         return;
     }
     disarm(s);
+    xen_handoff_report_reset(&s->report);
+    s->followed = 0;
+    s->state = STATE_DONE;
     /* What is restored has long been handed off, or never had to be */
     s->done = type == RESET_TYPE_SNAPSHOT_LOAD ||
               runstate_check(RUN_STATE_INMIGRATE);
@@ -683,6 +723,7 @@ static int xen_fw_handoff_post_load(void *opaque, int version_id)
     XenFwHandoff *s = opaque;
 
     s->done = true;
+    s->state = STATE_DONE;
     disarm(s);
     return 0;
 }
@@ -717,8 +758,9 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
         return;
     }
     if (!xen_fw_handoff_ops) {
-        error_setg(errp, "%s works for HVM guests of a real Xen only: remove "
-                   "it, or start the guest with Xen's toolstack",
+        error_setg(errp, "%s works for HVM guests of Xen only: remove it, "
+                   "start the guest with Xen's toolstack, or give it QEMU's "
+                   "own Xen with -accel kvm,xen-version=0x40011",
                    TYPE_XEN_FW_HANDOFF);
         return;
     }
@@ -735,15 +777,119 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
                     "xenstore away");
         return;
     }
+    if (!s->kinds) {
+        s->state = STATE_DISABLED;
+        warn_report(XEN_FW_HANDOFF_LOG "disabled, connections of the firmware "
+                    "will stay: every kind of announcement is switched off");
+        return;
+    }
+    if (xen_fw_handoff_ops->add_callback_notifier) {
+        s->callback.notify = callback_set;
+        xen_fw_handoff_ops->add_callback_notifier(&s->callback);
+    }
+    xen_handoff_guest_log_init(&s->guest_log);
     s->machine_done.notify = xen_fw_handoff_machine_done;
     qemu_add_machine_init_done_notifier(&s->machine_done);
     /* It is on no bus that would reset it */
     qemu_register_resettable(OBJECT(s));
 }
 
+static int xen_fw_handoff_get_state(Object *obj, Error **errp)
+{
+    return XEN_FW_HANDOFF(obj)->state;
+}
+
+static char *xen_fw_handoff_get_announcement(Object *obj, Error **errp)
+{
+    return g_strdup(XEN_FW_HANDOFF(obj)->report.announcement ?: "");
+}
+
+static void xen_fw_handoff_get_connections(Object *obj, Visitor *v,
+                                           const char *name, void *opaque,
+                                           Error **errp)
+{
+    XenFwHandoff *s = XEN_FW_HANDOFF(obj);
+
+    xen_handoff_report_visit(&s->report, s->ledger, v, name, errp);
+}
+
 static const Property xen_fw_handoff_properties[] = {
     DEFINE_PROP_UINT32("timeout-ms", XenFwHandoff, timeout_ms, 2000),
+    DEFINE_PROP_BOOL("scrub-grants", XenFwHandoff, scrub_grants, true),
+    DEFINE_PROP_BOOL("guest-log", XenFwHandoff, log_guest, true),
+    DEFINE_PROP_BIT("announce-product", XenFwHandoff, kinds, KIND_PRODUCT,
+                    true),
+    DEFINE_PROP_BIT("announce-build", XenFwHandoff, kinds, KIND_BUILD, true),
+    DEFINE_PROP_BIT("announce-unplug", XenFwHandoff, kinds, KIND_UNPLUG, true),
+    DEFINE_PROP_BIT("announce-log", XenFwHandoff, kinds, KIND_LOG, true),
+    DEFINE_PROP_BIT("announce-bar", XenFwHandoff, kinds, KIND_BAR, true),
+    DEFINE_PROP_BIT("announce-callback", XenFwHandoff, kinds, KIND_CALLBACK,
+                    true),
 };
+
+static const struct {
+    const char *name, *description;
+} descriptions[] = {
+    { "timeout-ms", "How long a handoff may take, in milliseconds, but for "
+      "what disks of this process need to drain" },
+    { "scrub-grants", "Clear the firmware's entries in the grant table" },
+    { "guest-log", "Log what the guest's drivers write to port 0x12" },
+    { "announce-product", "A word at port 0x12 announces an OS" },
+    { "announce-build", "A dword at port 0x10 announces an OS" },
+    { "announce-unplug", "A word at port 0x10 announces an OS" },
+    { "announce-log", "A byte at port 0x12 announces an OS" },
+    { "announce-bar", "A byte in BAR 0 of xen-platform announces an OS" },
+    { "announce-callback", "HVM_PARAM_CALLBACK_IRQ announces an OS" },
+    { "state", "What the device does" },
+    { "announcement", "By what the OS announced itself since the last reset" },
+    { "connections", "Whose each connected frontend is or was, and what was "
+      "done about it" },
+};
+
+static const struct {
+    const char *name, *description;
+    size_t offset;
+} counters[] = {
+    { "handed-off", "Frontends handed off since the last reset",
+      offsetof(XenFwHandoff, report.handed_off) },
+    { "given-up", "Frontends whose backend did not let go in time",
+      offsetof(XenFwHandoff, report.given_up) },
+    { "failed", "Frontends where xenstore refused something",
+      offsetof(XenFwHandoff, report.failed) },
+    { "left-alone", "Connected frontends that are not the firmware's",
+      offsetof(XenFwHandoff, report.left_alone) },
+    { "grants-cleared", "Entries of the firmware cleared in the grant table",
+      offsetof(XenFwHandoff, report.grants_cleared) },
+    { "grants-in-use", "Entries of the firmware that a backend still uses",
+      offsetof(XenFwHandoff, report.grants_in_use) },
+};
+
+static void xen_fw_handoff_init(Object *obj)
+{
+    XenFwHandoff *s = XEN_FW_HANDOFF(obj);
+
+    for (size_t i = 0; i < ARRAY_SIZE(counters); i++) {
+        object_property_add_uint32_ptr(
+            obj, counters[i].name,
+            (uint32_t *)((char *)s + counters[i].offset), OBJ_PROP_FLAG_READ);
+        object_property_set_description(obj, counters[i].name,
+                                        counters[i].description);
+    }
+    object_property_add_uint64_ptr(obj, "last-duration-us",
+                                   &s->report.last_duration_us,
+                                   OBJ_PROP_FLAG_READ);
+    object_property_set_description(obj, "last-duration-us",
+                                    "How long the last handoff took, in "
+                                    "microseconds");
+    object_property_add_uint64_ptr(obj, "guest-lines", &s->guest_log.lines,
+                                   OBJ_PROP_FLAG_READ);
+    object_property_set_description(obj, "guest-lines",
+                                    "Lines of the guest that were logged");
+    object_property_add_uint64_ptr(obj, "guest-lines-dropped",
+                                   &s->guest_log.dropped, OBJ_PROP_FLAG_READ);
+    object_property_set_description(obj, "guest-lines-dropped",
+                                    "Lines of the guest that were not logged");
+}
 
 static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
 {
@@ -757,9 +903,18 @@ static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     rc->phases.hold = xen_fw_handoff_reset_hold;
     device_class_set_props(dc, xen_fw_handoff_properties);
-    object_class_property_set_description(klass, "timeout-ms",
-        "How long the handoff waits for the backends of other processes, "
-        "in milliseconds, all together");
+    object_class_property_add_enum(klass, "state", "XenFwHandoffState",
+                                   &state_names, xen_fw_handoff_get_state,
+                                   NULL);
+    object_class_property_add_str(klass, "announcement",
+                                  xen_fw_handoff_get_announcement, NULL);
+    object_class_property_add(klass, "connections", "XenFwHandoffConnections",
+                              xen_fw_handoff_get_connections, NULL, NULL,
+                              NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(descriptions); i++) {
+        object_class_property_set_description(klass, descriptions[i].name,
+                                              descriptions[i].description);
+    }
 }
 
 static const TypeInfo xen_fw_handoff_types[] = {
@@ -767,6 +922,7 @@ static const TypeInfo xen_fw_handoff_types[] = {
         .name = TYPE_XEN_FW_HANDOFF,
         .parent = TYPE_DEVICE,
         .instance_size = sizeof(XenFwHandoff),
+        .instance_init = xen_fw_handoff_init,
         .class_init = xen_fw_handoff_class_init,
     },
 };

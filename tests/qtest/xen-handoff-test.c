@@ -19,6 +19,9 @@
 #include "hw/xen/interface/xen.h"
 #include "hw/xen/interface/grant_table.h"
 #include "qobject/qdict.h"
+#include "qobject/qjson.h"
+#include "qobject/qlist.h"
+#include "qobject/qnum.h"
 
 #define XVDA      "vbd/51712"
 #define XVDB      "vbd/51728"
@@ -78,7 +81,8 @@ static bool is_armed(Story *s)
     const char *armed = g_strrstr(text, "xen-fw-handoff: armed");
 
     return armed && !strstr(armed, "xen-fw-handoff: not armed") &&
-           !strstr(armed, "xen-fw-handoff: done");
+           !strstr(armed, "xen-fw-handoff: announced") &&
+           !strstr(armed, "xen-fw-handoff: inert");
 }
 
 #define WITH_HANDOFF "-device xen-fw-handoff,id=ho "
@@ -128,8 +132,24 @@ static int log_count(Story *s, const char *what)
 
 #define assert_said(s, what) g_assert_cmpint(log_count(s, what), ==, 1)
 
+/* For scripts/test.py, which compares it with the grammar in the spec */
+static void show_log(Story *s)
+{
+    g_autofree char *text = story_log(s);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", 0);
+
+    for (char **l = lines; *l; l++) {
+        const char *line = strstr(*l, "xen-fw-handoff: ");
+
+        if (line && !g_str_has_prefix(line, "xen-fw-handoff: guest: ")) {
+            g_test_message("%s", line);
+        }
+    }
+}
+
 static void story_free(Story *s)
 {
+    show_log(s);
     qpci_free_pc(s->pci);
     qxen_guest_free(s->g);
     qtest_quit(s->qts);
@@ -426,6 +446,8 @@ static void test_linux(void)
     qxen_take_over(s->g);
     qtest_outl(s->qts, 0x10, 1);
     qtest_outw(s->qts, 0x10, 7);
+    assert_said(s, "xen-fw-handoff: followed by build number 1 at port 0x10");
+    assert_said(s, "xen-fw-handoff: followed by unplug mask 0x7 at port 0x10");
     qxen_be_os(s->g);
     os_uses(s, XVDA);
     assert_said(s, "xen-fw-handoff: " XVDA ": connected by the firmware");
@@ -886,7 +908,8 @@ static bool grant_in_use(Story *s, uint32_t ref)
             return flags & (GTF_reading | GTF_writing);
         }
     }
-    g_assert_not_reached();
+    g_assert_cmpuint(qxen_grant_flags(s->g, ref), ==, 0);
+    return false;
 }
 
 /* After the handoff nobody uses the firmware's grants */
@@ -1475,6 +1498,644 @@ static void test_many_writes(void)
     story_end(s);
 }
 
+/* --- Xen as QEMU emulates it under KVM ------------------------------------ */
+
+#define KVM_XEN "-accel kvm,xen-version=0x4000a,kernel-irqchip=split"
+
+/*
+ * Can this machine do that?  If not, the test is skipped.  Without a device
+ * QEMU can fail for nothing else: it says why KVM did.
+ */
+static bool has_kvm_xen(const char *bios)
+{
+    g_autofree char *cmd =
+        g_strdup_printf("sh -c 'echo quit | %s -nodefaults -display none "
+                        "-S -M pc -bios %s -monitor stdio " KVM_XEN "'",
+                        getenv("QTEST_QEMU_BINARY"), bios);
+    g_autofree char *out = NULL, *err = NULL;
+    int status;
+
+    if (access("/dev/kvm", R_OK | W_OK)) {
+        g_autofree char *why = g_strdup_printf("/dev/kvm: %s", strerror(errno));
+
+        g_test_skip(why);
+        return false;
+    }
+    if (!qtest_has_accel("kvm")) {
+        g_test_skip("this QEMU is built without KVM");
+        return false;
+    }
+    g_assert_true(g_spawn_command_line_sync(cmd, &out, &err, &status, NULL));
+    if (strstr(err, "failed to initialize kvm")) {
+        *strchr(err, '\n') = '\0'; /* why, not what follows from it */
+        g_test_skip(err);
+        return false;
+    }
+    g_assert_cmpstr(err, ==, "");
+    g_assert_cmpint(status, ==, 0);
+    return true;
+}
+
+/*
+ * The emulation needs no loopback and brings its own xen-platform.  There is no
+ * guest that connects anything, its vCPU does not run.
+ */
+static void test_kvm(void)
+{
+    Story s = { NULL };
+
+    s.bios = temp_file("bios", 64 * 1024);
+    if (!has_kvm_xen(s.bios)) {
+        unlink(s.bios);
+        g_free(s.bios);
+        return;
+    }
+    s.log = temp_file("log", 0);
+    s.qts = qtest_initf("-machine pc -m 64 -nodefaults -S -bios %s " KVM_XEN
+                        " -cpu host,+xen-vapic " WITH_HANDOFF "2>%s", s.bios,
+                        s.log);
+    g_assert_true(qtest_qom_get_bool(s.qts, "/machine/peripheral/ho",
+                                     "realized"));
+    assert_said(&s, "xen-fw-handoff: armed for domain 1");
+    g_assert_true(is_armed(&s));
+
+    announce(&s);
+    assert_said(&s, "announced by product number 3 (Linux) at port 0x12");
+    assert_said(&s, "done: the firmware left nothing");
+    g_assert_false(is_armed(&s));
+
+    qtest_system_reset(s.qts);
+    g_assert_cmpint(log_count(&s, "armed for domain 1"), ==, 2);
+    g_assert_true(is_armed(&s));
+
+    qtest_quit(s.qts);
+    unlink(s.log);
+    unlink(s.bios);
+    g_free(s.log);
+    g_free(s.bios);
+}
+
+/* --- grants --------------------------------------------------------------- */
+
+#define OTHER_DOMID 3           /* no backend is there */
+
+typedef struct Grants {
+    uint32_t other, data;       /* references */
+} Grants;
+
+/* What a firmware has in its table beside the rings of its disk */
+static Grants firmware_grants(Story *s)
+{
+    Grants gr = {
+        .other = qxen_page_new(s->g, OTHER_DOMID, false).ref,
+        .data = qxen_page_new(s->g, 0, true).ref,
+    };
+
+    return gr;
+}
+
+/* What is permitted, in use or not, by this guest's firmware or OS */
+static int grants_for(Story *s, uint16_t domid)
+{
+    g_autofree char *all = NULL;
+    g_auto(GStrv) entries = NULL;
+    int n = 0;
+
+    qxen_cmd(s->g, "grants");
+    all = qxen_result(s->g);
+    entries = g_strsplit(all, " ", 0);
+    for (char **e = entries; *e && **e; e++) {
+        unsigned int ref, flags, d, frame;
+
+        g_assert_cmpint(sscanf(*e, "%u:%u:%u:%u", &ref, &flags, &d, &frame),
+                        ==, 4);
+        n += d == domid;
+    }
+    return n;
+}
+
+/* Nothing that the firmware has granted is left, not even merely permitted */
+static void test_scrub(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenConnect how = { .ring_order = 2, .persistent = true };
+    Grants gr;
+
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, &how));
+    gr = firmware_grants(s);
+    g_assert_cmpint(grants_for(s, 0), ==, 5);
+    announce(s);
+    g_assert_cmpint(grants_for(s, 0), ==, 0);
+    g_assert_cmpuint(qxen_grant_flags(s->g, gr.other), ==, GTF_permit_access);
+    assert_said(s, "grants: 5 of the firmware cleared, 0 left because a "
+                "backend uses them");
+    qxen_take_over(s->g);
+    qxen_be_os(s->g);
+    os_uses(s, XVDA);
+    story_end(s);
+}
+
+static void test_scrub_off(void)
+{
+    Story *s = story("-device xen-fw-handoff,id=ho,scrub-grants=off ",
+                     ONE_DISK);
+
+    firmware_boots_from(s, XVDA);
+    firmware_grants(s);
+    announce(s);
+    g_assert_cmpint(grants_for(s, 0), >=, 2);
+    g_assert_cmpint(log_count(s, "grants:"), ==, 0);
+    story_end(s);
+}
+
+/* References below 8 are the toolstack's */
+static void test_scrub_reserved(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    for (uint32_t ref = 0; ref < 8; ref++) {
+        s->g->refs.next = ref;
+        qxen_grant(s->g, 0x200000, 0, false);
+    }
+    firmware_boots_from(s, XVDA);
+    announce(s);
+    g_assert_cmpint(grants_for(s, 0), ==, 8);
+    story_end(s);
+}
+
+/* With an OS there, an entry goes only if it is the very one that was there */
+static void test_scrub_with_os(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    Grants gr = firmware_grants(s);
+    uint32_t mine, again;
+
+    firmware_boots_from(s, XVDA);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    qxen_be_os(s->g);
+    mine = qxen_page_new(s->g, 0, false).ref;
+    /* the OS's own page under a reference that the firmware had, too */
+    again = gr.data;
+    s->g->refs.next = again;
+    qxen_grant(s->g, 0x300000, 0, true);
+    announce(s);
+    g_assert_cmpuint(qxen_grant_flags(s->g, mine), ==, GTF_permit_access);
+    g_assert_cmpuint(qxen_grant_flags(s->g, again), ==,
+                     GTF_permit_access | GTF_readonly);
+    g_assert_cmpint(grants_for(s, 0), ==, 2);
+    story_end(s);
+}
+
+/* A backend that hangs uses its entry: it stays */
+static void test_scrub_in_use(void)
+{
+    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=100 ", "%s", "");
+
+    qxen_remote(s->g, XVDA, "fault=hang-5");
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    firmware_grants(s);
+    announce(s);
+    g_assert_cmpint(grants_for(s, 0), ==, 1);
+    assert_said(s, "grants: 1 of the firmware cleared, 1 left because a "
+                "backend uses them");
+    s->before.maps = s->before.ports = 1;
+    story_end(s);
+}
+
+static void test_scrub_version(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    firmware_boots_from(s, XVDA);
+    firmware_grants(s);
+    qxen_cmd(s->g, "grant-version 2");
+    announce(s);
+    g_assert_cmpint(grants_for(s, 0), >=, 2);
+    assert_said(s, "grants: those of the firmware are left: the guest's grant "
+                "table has version 2");
+    story_end(s);
+}
+
+/* No frame is added to the guest's table */
+static void test_scrub_frames(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    qxen_cmd(s->g, "grant-frames 1");
+    firmware_boots_from(s, XVDA);
+    announce(s);
+    g_assert_cmpint(grants_for(s, 0), ==, 0);
+    qtest_system_reset(s->qts);
+    firmware_boots_from(s, XVDA);
+    qxen_cmd(s->g, "grant-frames 0");
+    announce(s);
+    assert_said(s, "the guest has no grant table");
+    story_end(s);
+}
+
+/* --- what can be switched off --------------------------------------------- */
+
+static const struct {
+    const char *property;
+    Access off, on;
+} kinds[] = {
+    { "announce-product", { "", PORT, 2, 0x12, 3 }, { "", PORT, 4, 0x10, 1 } },
+    { "announce-build", { "", PORT, 4, 0x10, 1 }, { "", PORT, 2, 0x10, 7 } },
+    { "announce-unplug", { "", PORT, 2, 0x10, 7 }, { "", PORT, 1, 0x12, 'x' } },
+    { "announce-log", { "", PORT, 1, 0x12, 'x' }, { "", BAR, 1, 4, 1 } },
+    { "announce-bar", { "", BAR, 1, 8, 2 }, { "", PORT, 2, 0x12, 3 } },
+};
+
+static void test_kind_off(const void *data)
+{
+    size_t i = GPOINTER_TO_SIZE(data);
+    g_autofree char *handoff =
+        g_strdup_printf("-device xen-fw-handoff,id=ho,%s=off ",
+                        kinds[i].property);
+    Story *s = story(handoff, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    do_access(s, &kinds[i].off);
+    assert_connected(s, XVDA);
+    do_access(s, &kinds[i].on);
+    assert_handed_off(s, XVDA, keys);
+    story_end(s);
+}
+
+static void test_callback_off(void)
+{
+    Story *s = story("-device xen-fw-handoff,id=ho,announce-callback=off ",
+                     ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    qxen_be_os(s->g);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    assert_connected(s, XVDA);
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    story_end(s);
+}
+
+/* --- what is told over QMP ------------------------------------------------ */
+
+static QObject *state_of(Story *s, const char *property)
+{
+    QDict *rsp = qtest_qmp(s->qts, "{'execute': 'qom-get', 'arguments': "
+                           "{'path': '/machine/peripheral/ho', "
+                           "'property': %s}}", property);
+    QObject *value = qdict_get(rsp, "return");
+
+    g_assert_nonnull(value);
+    qobject_ref(value);
+    qobject_unref(rsp);
+    return value;
+}
+
+static void assert_property(Story *s, const char *property, const char *want)
+{
+    QObject *value = state_of(s, property);
+    g_autoptr(GString) text = qobject_to_json(value);
+
+    g_assert_cmpstr(text->str, ==, want);
+    qobject_unref(value);
+}
+
+/* The property "connections" has so many entries, and one of them is this */
+static void assert_connection(Story *s, size_t entries, size_t index,
+                              const char *frontend, const char *owner,
+                              const char *action, const char *backend)
+{
+    QObject *value = state_of(s, "connections");
+    QList *list = qobject_to(QList, value);
+    const QListEntry *e = qlist_first(list);
+    QDict *dict;
+
+    g_assert_cmpint(qlist_size(list), ==, entries);
+    while (index--) {
+        e = qlist_next(e);
+    }
+    dict = qobject_to(QDict, qlist_entry_obj(e));
+    g_assert_cmpstr(qdict_get_str(dict, "frontend"), ==, frontend);
+    g_assert_cmpstr(qdict_get_str(dict, "owner"), ==, owner);
+    g_assert_cmpstr(qdict_get_str(dict, "action"), ==, action);
+    g_assert_cmpstr(qdict_get_str(dict, "backend"), ==, backend);
+    g_assert_cmpint(qdict_get_int(dict, "duration-us"), >=, 0);
+    g_assert_cmpint(qdict_size(dict), ==, 5);
+    qobject_unref(value);
+}
+
+static void test_all_off(void)
+{
+    Story *s = story("-device xen-fw-handoff,id=ho,announce-product=off,"
+                     "announce-build=off,announce-unplug=off,announce-log=off,"
+                     "announce-bar=off,announce-callback=off ", ONE_DISK);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    for (size_t i = 0; i < ARRAY_SIZE(accesses); i++) {
+        do_access(s, &accesses[i]);
+    }
+    assert_connected(s, XVDA);
+    assert_property(s, "state", "\"disabled\"");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* Each as it was when last seen, then as what became of it */
+static void test_state_properties(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK
+                     "-blockdev driver=null-co,size=1048576,read-zeroes=on,"
+                     "node-name=d1 -device xen-disk,drive=d1,vdev=xvdb ");
+    QXenVbd *vbd;
+    QObject *value;
+
+    assert_property(s, "state", "\"armed\"");
+    assert_property(s, "announcement", "\"\"");
+    assert_property(s, "connections", "[]");
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
+    assert_connection(s, 1, 0, XVDB, "firmware", "", QDISK "51728");
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    announce(s);
+    assert_property(s, "state", "\"done\"");
+    assert_property(s, "announcement",
+                    "\"product number 3 (Linux) at port 0x12\"");
+    assert_property(s, "handed-off", "1");
+    assert_property(s, "left-alone", "1");
+    assert_property(s, "given-up", "0");
+    assert_property(s, "failed", "0");
+    assert_connection(s, 2, 0, XVDA, "os", "left-alone", "");
+    assert_connection(s, 2, 1, XVDB, "firmware", "handed-off", QDISK "51728");
+    value = state_of(s, "last-duration-us");
+    g_assert_cmpint(qnum_get_int(qobject_to(QNum, value)), >, 0);
+    qobject_unref(value);
+    /* and all of it again from the beginning */
+    qxen_vbd_close(vbd);
+    qxen_param(s->g, "0");
+    qtest_system_reset(s->qts);
+    assert_property(s, "state", "\"armed\"");
+    assert_property(s, "handed-off", "0");
+    assert_property(s, "announcement", "\"\"");
+    assert_property(s, "connections", "[]");
+    story_end(s);
+}
+
+/* --- the guest's own log -------------------------------------------------- */
+
+static void guest_says(Story *s, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        qtest_outb(s->qts, 0x12, *p);
+    }
+}
+
+static void test_guest_log(void)
+{
+    g_autofree char *longest = g_strnfill(1500, 'l');
+    g_autofree char *half = g_strnfill(1024, 'l');
+    g_autofree char *whole = g_strdup_printf("guest: %s\n", half);
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    guest_says(s, "XEN|DllInitialize: up\r\n\n\r\n");
+    assert_said(s, "xen-fw-handoff: guest: XEN|DllInitialize: up\n");
+    guest_says(s, "a\tb\033[2J\177\200%s%n\n");
+    assert_said(s, "xen-fw-handoff: guest: a b?[2J??%s%n\n");
+    guest_says(s, longest);
+    guest_says(s, "\n");
+    assert_said(s, whole);
+    assert_property(s, "guest-lines", "4");
+    story_end(s);
+}
+
+/* As much as it likes, but not all of it is written */
+static void test_guest_log_flood(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    int64_t lines, dropped;
+    QObject *value;
+
+    for (int i = 0; i < 200; i++) {
+        guest_says(s, "x\n");
+    }
+    value = state_of(s, "guest-lines");
+    lines = qnum_get_int(qobject_to(QNum, value));
+    qobject_unref(value);
+    value = state_of(s, "guest-lines-dropped");
+    dropped = qnum_get_int(qobject_to(QNum, value));
+    qobject_unref(value);
+    g_assert_cmpint(lines + dropped, ==, 200);
+    g_assert_cmpint(log_count(s, "guest: x\n"), ==, lines);
+    if (dropped) {
+        g_autofree char *said = NULL;
+
+        while (!log_count(s, "lines dropped")) {
+            g_usleep(1000); /* until the timer has told */
+            qtest_inb(s->qts, 0x10);
+        }
+        said = g_strdup_printf("guest: %" PRId64 " lines dropped\n", dropped);
+        assert_said(s, said);
+    }
+    story_end(s);
+}
+
+/* A disk of dom0's is not filled */
+static void test_guest_log_bound(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *text = NULL;
+
+    qxen_cmd(s->g, "out 1 0x12 10000000");
+    text = story_log(s);
+    g_assert_cmpuint(strlen(text), <, 1100 * 1024);
+    story_end(s);
+}
+
+static void test_guest_log_off(void)
+{
+    Story *s = story("-device xen-fw-handoff,id=ho,guest-log=off ", ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    firmware_boots_from(s, XVDA);
+    guest_says(s, "hello\n");
+    assert_handed_off(s, XVDA, keys);
+    g_assert_cmpint(log_count(s, "guest:"), ==, 0);
+    story_end(s);
+}
+
+/* --- the firmware's own request ------------------------------------------- */
+
+static void ask(Story *s)
+{
+    qtest_outw(s->qts, 0x12, 0x4657);
+}
+
+static void test_request(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *feature =
+        qxen_read(s->g, "/local/domain/7/control/platform-feature-fw-handoff");
+    QXenVbd *vbd;
+
+    g_assert_cmpstr(feature, ==, "1");
+    for (int i = 0; i < 2; i++) {
+        firmware_boots_from(s, XVDA);
+        ask(s);
+        assert_handed_off(s, XVDA, keys);
+        assert_property(s, "state", "\"armed\"");
+    }
+    g_assert_cmpint(log_count(s, "the firmware asks for a teardown"), ==, 2);
+    g_assert_cmpint(log_count(s, "announced by"), ==, 0);
+    /* the one shot is still there */
+    firmware_boots_from(s, XVDA);
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    qxen_take_over(s->g);
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    ask(s);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* An OS that asks gets nothing, nor does anyone without end */
+static void test_request_refused(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd;
+
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    ask(s);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    assert_said(s, "a firmware's request is left alone: an OS is running");
+    qxen_vbd_close(vbd);
+    qxen_param(s->g, "0");
+    for (int i = 0; i < 100; i++) {
+        ask(s);
+    }
+    assert_said(s, "the firmware has asked for 16 teardowns, no more are done");
+    g_assert_cmpint(log_count(s, "the firmware asks for"), ==, 15);
+    story_end(s);
+}
+
+/* --- trouble with xenstore ------------------------------------------------ */
+
+static void test_no_xenstore(const void *data)
+{
+    const char *op = data;
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd;
+
+    qxen_cmd(s->g, "xs-fail %s %d", op, EACCES);
+    qtest_system_reset(s->qts);
+    qxen_cmd(s->g, "xs-fail %s 0", op);
+    assert_property(s, "state", "\"inert\"");
+    assert_said(s, "inert, connections of the firmware will stay:");
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(accesses); i++) {
+        do_access(s, &accesses[i]);
+    }
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 1);
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+static const char *const xs_ops[] = { "open", "watch", "directory" };
+
+/* It is gone when the OS comes: one line, and the guest goes on */
+static void test_xenstore_goes(const void *data)
+{
+    const char *op = data;
+    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=100 ", "%s", "");
+
+    qxen_remote(s->g, XVDA, "");
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    qxen_cmd(s->g, "xs-fail %s %d", op, EIO);
+    announce(s);
+    qxen_cmd(s->g, "xs-fail %s 0", op);
+    g_assert_cmpint(log_count(s, "announced by"), ==, 1);
+    g_assert_cmpint(log_count(s, "warning: xen-fw-handoff: "), ==, 1);
+    assert_property(s, "state", "\"done\"");
+    story_free(s);
+}
+
+/* The guest cannot be told, so nobody asks: no reason not to work */
+static void test_cannot_tell(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+
+    qxen_cmd(s->g, "xs-fail write %d", EACCES);
+    qtest_system_reset(s->qts);
+    qxen_cmd(s->g, "xs-fail write 0");
+    assert_said(s, "the firmware is not told:");
+    firmware_boots_from(s, XVDA);
+    announce(s);
+    assert_handed_off(s, XVDA, keys);
+    story_end(s);
+}
+
+/* --- QEMU's own Xen tells us of the parameter ----------------------------- */
+
+static void test_emulated(void)
+{
+    Story *s = story("-global xen-loopback.tells-callback=on " WITH_HANDOFF,
+                     ONE_DISK);
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenVbd *vbd;
+
+    firmware_boots_from(s, XVDA);
+    firmware_grants(s);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    assert_connected(s, XVDA);
+    /* no clock step: when the hypercall returns, all is done */
+    qxen_be_os(s->g);
+    assert_handed_off(s, XVDA, keys);
+    g_assert_cmpint(grants_for(s, 0), ==, 0);
+    assert_said(s, "announced by HVM_PARAM_CALLBACK_IRQ");
+    qxen_take_over(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    /* a new vector, then the ports: nothing happens again */
+    qxen_param(s->g, "2");
+    announce(s);
+    assert_connected(s, XVDA);
+    assert_reads(vbd, 5);
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
+/* All of them hang, all of them are given up and none is forgotten */
+static void test_all_hang(void)
+{
+    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=200 ", "%s", "");
+
+    for (int i = 0; i < 200; i++) {
+        g_autofree char *name = g_strdup_printf("vbd/%d", 2000 + i);
+
+        s->g->no_quota = true;
+        qxen_remote(s->g, name, "fault=hang-5");
+        qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
+    }
+    announce(s);
+    for (int i = 0; i < 200; i++) {
+        g_autofree char *fe = g_strdup_printf(FRONTEND "vbd/%d", 2000 + i);
+        g_autofree char *ring = g_strdup_printf("%s/ring-ref", fe);
+
+        g_assert_cmpint(qxen_state(s->g, fe), ==, XenbusStateInitialising);
+        g_assert_false(qxen_exists(s->g, ring));
+    }
+    assert_said(s, " 0 handed off, 200 given up, 0 failed, 0 left alone");
+    s->before.maps = s->before.ports = 200;
+    story_end(s);
+}
+
 /* --- mistakes of the administrator ---------------------------------------- */
 
 /* Run QEMU with @args, expect it to refuse with @want on stderr */
@@ -1497,8 +2158,9 @@ static void refused(const char *args, const char *want)
 static void test_no_xen(void)
 {
     refused("-device xen-fw-handoff",
-            "xen-fw-handoff works for HVM guests of a real Xen only: "
-            "remove it, or start the guest with Xen's toolstack");
+            "xen-fw-handoff works for HVM guests of Xen only: remove it, start "
+            "the guest with Xen's toolstack, or give it QEMU's own Xen with "
+            "-accel kvm,xen-version=0x40011");
 }
 
 static void test_bad_property(void)
@@ -1626,6 +2288,49 @@ int main(int argc, char **argv)
                    test_meddling_without_end);
     qtest_add_func("/xen-handoff/hostile/restless", test_restless);
     qtest_add_func("/xen-handoff/hostile/many-writes", test_many_writes);
+
+    qtest_add_func("/xen-handoff/kvm/armed", test_kvm);
+
+    qtest_add_func("/xen-handoff/fault/all-hang", test_all_hang);
+    for (size_t i = 0; i < ARRAY_SIZE(xs_ops); i++) {
+        g_autofree char *start = g_strdup_printf("/xen-handoff/xenstore/no-%s",
+                                                 xs_ops[i]);
+
+        qtest_add_data_func(start, xs_ops[i], test_no_xenstore);
+    }
+    qtest_add_data_func("/xen-handoff/xenstore/goes", "all",
+                        test_xenstore_goes);
+    qtest_add_data_func("/xen-handoff/xenstore/no-write", "write",
+                        test_xenstore_goes);
+    qtest_add_data_func("/xen-handoff/xenstore/no-transaction", "transaction",
+                        test_xenstore_goes);
+    qtest_add_func("/xen-handoff/xenstore/cannot-tell", test_cannot_tell);
+
+    qtest_add_func("/xen-handoff/scrub/all", test_scrub);
+    qtest_add_func("/xen-handoff/scrub/off", test_scrub_off);
+    qtest_add_func("/xen-handoff/scrub/reserved", test_scrub_reserved);
+    qtest_add_func("/xen-handoff/scrub/with-os", test_scrub_with_os);
+    qtest_add_func("/xen-handoff/scrub/in-use", test_scrub_in_use);
+    qtest_add_func("/xen-handoff/scrub/version-2", test_scrub_version);
+    qtest_add_func("/xen-handoff/scrub/frames", test_scrub_frames);
+
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        g_autofree char *path = g_strdup_printf("/xen-handoff/off/%s",
+                                                kinds[i].property);
+
+        qtest_add_data_func(path, GSIZE_TO_POINTER(i), test_kind_off);
+    }
+    qtest_add_func("/xen-handoff/off/announce-callback", test_callback_off);
+    qtest_add_func("/xen-handoff/off/all", test_all_off);
+
+    qtest_add_func("/xen-handoff/state", test_state_properties);
+    qtest_add_func("/xen-handoff/guest-log/lines", test_guest_log);
+    qtest_add_func("/xen-handoff/guest-log/flood", test_guest_log_flood);
+    qtest_add_func("/xen-handoff/guest-log/bound", test_guest_log_bound);
+    qtest_add_func("/xen-handoff/guest-log/off", test_guest_log_off);
+    qtest_add_func("/xen-handoff/request/heeded", test_request);
+    qtest_add_func("/xen-handoff/request/refused", test_request_refused);
+    qtest_add_func("/xen-handoff/emulated/callback", test_emulated);
 
     qtest_add_func("/xen-handoff/refused/no-xen", test_no_xen);
     qtest_add_func("/xen-handoff/refused/bad-property", test_bad_property);

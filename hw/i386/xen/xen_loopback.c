@@ -22,6 +22,7 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
+#include "qemu/notify.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
@@ -32,6 +33,7 @@
 #include "hw/xen/xen-bus.h"
 #include "hw/xen/xen_fw_handoff.h"
 #include "hw/xen/interface/grant_table.h"
+#include "hw/xen/interface/hvm/params.h"
 #include "system/qtest.h"
 #include "../kvm/xenstore_impl.h"
 
@@ -45,6 +47,17 @@ OBJECT_DECLARE_SIMPLE_TYPE(XenLoopback, XEN_LOOPBACK)
 #define MAX_GRANTS  4096
 #define GRANT_FRAMES (MAX_GRANTS * sizeof(grant_entry_v1_t) / XEN_PAGE_SIZE)
 
+/* What QEMU asks of xenstore, to make it fail */
+typedef enum LoXsOp {
+    LO_XS_OPEN,
+    LO_XS_WATCH,
+    LO_XS_DIRECTORY,
+    LO_XS_READ,
+    LO_XS_WRITE,
+    LO_XS_TRANSACTION,
+    LO_XS_OPS,
+} LoXsOp;
+
 /* What Xen keeps of a grant while it is in use ("active entry") */
 typedef struct LoActive {
     uint32_t frame;
@@ -55,6 +68,7 @@ struct XenLoopback {
     DeviceState parent_obj;
 
     uint16_t domid;
+    bool tells_callback;        /* before HVM_PARAM_CALLBACK_IRQ is set */
     char *result;               /* of the last command */
 
     /* a disk's IOThread uses grants and event channels, too */
@@ -70,8 +84,11 @@ struct XenLoopback {
     /* main loop only */
     XenstoreImplState *xs;
     unsigned int nr_watches, nr_handles, nr_ops;
+    int xs_fails[LO_XS_OPS];       /* errno of those that fail */
     uint64_t param[MAX_PARAMS];
     bool param_fails[MAX_PARAMS];
+    NotifierList callback_notifiers;
+    unsigned int grant_version, grant_frames;   /* as dom0 is told */
     GQueue remotes;             /* of LoRemote */
     GQueue meddlers;            /* of LoMeddler */
     QEMUTimer *remote_timer;
@@ -855,10 +872,20 @@ static void lo_xs_event(EventNotifier *e)
     }
 }
 
+static bool lo_xs_fails(LoXsOp op)
+{
+    errno = lo->xs_fails[op];
+    return errno;
+}
+
 static struct qemu_xs_handle *lo_xs_open(void)
 {
-    struct qemu_xs_handle *h = g_new0(struct qemu_xs_handle, 1);
+    struct qemu_xs_handle *h;
 
+    if (lo_xs_fails(LO_XS_OPEN)) {
+        return NULL;
+    }
+    h = g_new0(struct qemu_xs_handle, 1);
     if (event_notifier_init(&h->notifier, false)) {
         g_free(h);
         return NULL;
@@ -901,6 +928,9 @@ static char **lo_xs_directory(struct qemu_xs_handle *h, xs_transaction_t t,
 
     lo->nr_ops++;
     remotes_run(NULL);
+    if (lo_xs_fails(LO_XS_DIRECTORY)) {
+        return NULL;
+    }
     err = xs_impl_directory(lo->xs, DOM0, t, path, NULL, &items);
     meddle(path);
     if (err) {
@@ -929,6 +959,9 @@ static void *lo_xs_read(struct qemu_xs_handle *h, xs_transaction_t t,
 
     lo->nr_ops++;
     remotes_run(NULL);
+    if (lo_xs_fails(LO_XS_READ)) {
+        return NULL;
+    }
     value = xs_get(t, path, len);
     err = errno;
     meddle(path);
@@ -946,7 +979,8 @@ static bool lo_xs_result(int err)
 static bool lo_xs_write(struct qemu_xs_handle *h, xs_transaction_t t,
                         const char *path, const void *data, unsigned int len)
 {
-    return lo_xs_result(xs_put(DOM0, t, path, data, len));
+    return !lo_xs_fails(LO_XS_WRITE) &&
+           lo_xs_result(xs_put(DOM0, t, path, data, len));
 }
 
 static bool lo_xs_create(struct qemu_xs_handle *h, xs_transaction_t t,
@@ -976,8 +1010,12 @@ static struct qemu_xs_watch *lo_xs_watch(struct qemu_xs_handle *h,
                                          const char *path, xs_watch_fn fn,
                                          void *opaque)
 {
-    struct qemu_xs_watch *w = g_new(struct qemu_xs_watch, 1);
+    struct qemu_xs_watch *w;
 
+    if (lo_xs_fails(LO_XS_WATCH)) {
+        return NULL;
+    }
+    w = g_new(struct qemu_xs_watch, 1);
     *w = (struct qemu_xs_watch) { h, g_strdup(path), fn, opaque };
     if (!lo_xs_result(xs_impl_watch(lo->xs, DOM0, path, NULL,
                                     lo_xs_watch_event, w))) {
@@ -1009,6 +1047,9 @@ static xs_transaction_t lo_xs_transaction_start(struct qemu_xs_handle *h)
 {
     xs_transaction_t tid = XBT_NULL;
 
+    if (lo_xs_fails(LO_XS_TRANSACTION)) {
+        return XBT_NULL;
+    }
     lo_xs_result(xs_impl_transaction_start(lo->xs, DOM0, &tid));
     return tid;
 }
@@ -1045,13 +1086,25 @@ static int lo_get_hvm_param(uint32_t index, uint64_t *value)
     return 0;
 }
 
+static void lo_add_callback_notifier(Notifier *notifier)
+{
+    notifier_list_add(&lo->callback_notifiers, notifier);
+}
+
 /* --- the grant table as dom0 sees it -------------------------------------- */
+
+static int lo_grant_table_size(unsigned int *version, unsigned int *frames)
+{
+    *version = lo->grant_version;
+    *frames = lo->grant_frames;
+    return 0;
+}
 
 static void *lo_map_grant_table(unsigned int frames)
 {
     void *table;
 
-    if (!frames || frames > GRANT_FRAMES) {
+    if (!frames || frames > lo->grant_frames) {
         errno = EINVAL;
         return NULL;
     }
@@ -1067,6 +1120,16 @@ static void lo_unmap_grant_table(void *table, unsigned int frames)
 
 static const XenFwHandoffOps lo_handoff_ops = {
     .get_hvm_param = lo_get_hvm_param,
+    .grant_table_size = lo_grant_table_size,
+    .map_grant_table = lo_map_grant_table,
+    .unmap_grant_table = lo_unmap_grant_table,
+};
+
+/* As in QEMU's own emulation of Xen, which sees the guest set the parameter */
+static const XenFwHandoffOps lo_telling_ops = {
+    .get_hvm_param = lo_get_hvm_param,
+    .add_callback_notifier = lo_add_callback_notifier,
+    .grant_table_size = lo_grant_table_size,
     .map_grant_table = lo_map_grant_table,
     .unmap_grant_table = lo_unmap_grant_table,
 };
@@ -1142,12 +1205,41 @@ static void cmd_pending(char **w, Error **errp)
 static void cmd_param(char **w, Error **errp)
 {
     unsigned int index = atoi(w[0]) % MAX_PARAMS;
+    bool fails = !strcmp(w[1], "fail");
+    uint64_t value = lo->param[index];
 
-    lo->param_fails[index] = !strcmp(w[1], "fail");
-    if (!lo->param_fails[index] &&
-        qemu_strtou64(w[1], NULL, 0, &lo->param[index])) {
+    if (!fails && qemu_strtou64(w[1], NULL, 0, &value)) {
         error_setg(errp, "no number: '%s'", w[1]);
+        return;
     }
+    if (!fails && index == HVM_PARAM_CALLBACK_IRQ && value) {
+        notifier_list_notify(&lo->callback_notifiers, &value);
+    }
+    lo->param_fails[index] = fails;
+    lo->param[index] = value;
+}
+
+static void cmd_grant_version(char **w, Error **errp)
+{
+    unsigned int version;
+
+    if (qemu_strtoui(w[0], NULL, 0, &version) || version > 2) {
+        error_setg(errp, "no version of a grant table: '%s'", w[0]);
+        return;
+    }
+    lo->grant_version = version;
+}
+
+static void cmd_grant_frames(char **w, Error **errp)
+{
+    unsigned int frames;
+
+    if (qemu_strtoui(w[0], NULL, 0, &frames) || frames > GRANT_FRAMES) {
+        error_setg(errp, "no number of frames up to %zu: '%s'", GRANT_FRAMES,
+                   w[0]);
+        return;
+    }
+    lo->grant_frames = frames;
 }
 
 static void cmd_remote(char **w, Error **errp)
@@ -1197,13 +1289,15 @@ static void cmd_meddle(char **w, Error **errp)
 /* Every entry in use, "ref:flags:domid:frame" */
 static void cmd_grants(char **w, Error **errp)
 {
-    grant_entry_v1_t *table = xen_fw_handoff_ops->map_grant_table(GRANT_FRAMES);
+    unsigned int frames = lo->grant_frames;
+    unsigned int refs = frames * XEN_PAGE_SIZE / sizeof(grant_entry_v1_t);
+    grant_entry_v1_t *table = xen_fw_handoff_ops->map_grant_table(frames);
     GString *s = g_string_new("");
 
     if (!table) {
         error_setg_errno(errp, errno, "cannot map the grant table");
     }
-    for (unsigned int ref = 0; table && ref < MAX_GRANTS; ref++) {
+    for (unsigned int ref = 0; table && ref < refs; ref++) {
         if (table[ref].flags) {
             g_string_append_printf(s, "%s%u:%u:%u:%u", s->len ? " " : "", ref,
                                    table[ref].flags, table[ref].domid,
@@ -1211,9 +1305,30 @@ static void cmd_grants(char **w, Error **errp)
         }
     }
     if (table) {
-        xen_fw_handoff_ops->unmap_grant_table(table, GRANT_FRAMES);
+        xen_fw_handoff_ops->unmap_grant_table(table, frames);
     }
     lo->result = g_string_free(s, false);
+}
+
+/* Make QEMU's own requests fail with an errno, or succeed again with 0 */
+static void cmd_xs_fail(char **w, Error **errp)
+{
+    static const char *const names[LO_XS_OPS] = {
+        [LO_XS_OPEN] = "open", [LO_XS_WATCH] = "watch",
+        [LO_XS_DIRECTORY] = "directory", [LO_XS_READ] = "read",
+        [LO_XS_WRITE] = "write", [LO_XS_TRANSACTION] = "transaction",
+    };
+    bool known = false;
+
+    for (size_t i = 0; i < LO_XS_OPS; i++) {
+        if (!strcmp(w[0], names[i]) || !strcmp(w[0], "all")) {
+            lo->xs_fails[i] = atoi(w[1]);
+            known = true;
+        }
+    }
+    if (!known) {
+        error_setg(errp, "no operation of xenstore: '%s'", w[0]);
+    }
 }
 
 /* So many writes of the guest to a port: far more than a test can send */
@@ -1262,6 +1377,9 @@ static const struct {
     { "unplug", 2, cmd_unplug },
     { "meddle", 2, cmd_meddle },
     { "grants", 0, cmd_grants },
+    { "grant-version", 1, cmd_grant_version },
+    { "grant-frames", 1, cmd_grant_frames },
+    { "xs-fail", 2, cmd_xs_fail },
     { "out", 2, cmd_out },
     { "stat", 0, cmd_stat },
 };
@@ -1323,6 +1441,9 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
     qemu_mutex_init(&s->lock);
     g_queue_init(&s->remotes);
     g_queue_init(&s->meddlers);
+    notifier_list_init(&s->callback_notifiers);
+    s->grant_version = 1;
+    s->grant_frames = GRANT_FRAMES;
     s->remote_timer = timer_new_ns(QEMU_CLOCK_REALTIME, remotes_run, NULL);
     lo = s;
 
@@ -1343,12 +1464,13 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
     xen_gnttab_ops = &lo_gnttab_ops;
     xen_foreignmem_ops = &lo_foreignmem_ops;
     xen_xenstore_ops = &lo_xs_ops;
-    xen_fw_handoff_ops = &lo_handoff_ops;
+    xen_fw_handoff_ops = s->tells_callback ? &lo_telling_ops : &lo_handoff_ops;
     xen_bus_init();
 }
 
 static const Property xen_loopback_properties[] = {
     DEFINE_PROP_UINT16("domid", XenLoopback, domid, 7),
+    DEFINE_PROP_BOOL("tells-callback", XenLoopback, tells_callback, false),
 };
 
 static void xen_loopback_class_init(ObjectClass *klass, void *data)

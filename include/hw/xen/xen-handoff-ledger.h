@@ -114,6 +114,23 @@ bool xen_handoff_ledger_wants(XenHandoffLedger *ledger, const char *frontend);
 unsigned int xen_handoff_ledger_connections(XenHandoffLedger *ledger);
 
 /**
+ * xen_handoff_ledger_was_used: has the firmware ever connected anything?
+ */
+bool xen_handoff_ledger_was_used(XenHandoffLedger *ledger);
+
+typedef void XenHandoffLedgerFn(const char *frontend, const char *backend,
+                                XenHandoffOwner owner, void *opaque);
+
+/**
+ * xen_handoff_ledger_foreach: call @fn for every frontend that is connected
+ *
+ * Its argument backend is what the firmware's frontend says itself, which is
+ * not to be trusted, "" if nothing.
+ */
+void xen_handoff_ledger_foreach(XenHandoffLedger *ledger,
+                                XenHandoffLedgerFn *fn, void *opaque);
+
+/**
  * xen_handoff_ledger_saw: a frontend appeared or changed its state
  * @frontend: its name, "vbd/51712"
  * @seen: what was found there; the ledger takes it over

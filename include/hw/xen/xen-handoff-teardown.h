@@ -68,30 +68,12 @@ typedef struct XenHandoffTask {
 void xen_handoff_task_free(XenHandoffTask *task);
 
 /**
- * xen_handoff_read_state: read the state of a frontend or backend
- * @xsh: where to read
- * @tid: in which transaction
- * @dir: its directory
- *
- * Returns XenbusStateUnknown if there is none, with errno as of the read, or
- * none of the protocol's, with errno EINVAL: a guest may write what it likes.
- */
-enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
-                                         xs_transaction_t tid,
-                                         const char *dir);
-
-/**
- * xen_handoff_state_name: a state as a person reads it, "InitWait"
- */
-const char *xen_handoff_state_name(enum xenbus_state state);
-
-/**
  * xen_handoff_teardown: close connections from the backend's domain
  * @xsh: xenstore
  * @ledger: tells which keys the toolstack wrote; all others are removed
  * @tasks: array of XenHandoffTask
- * @timeout_ms: how long to wait for all backends of others together, once
- *              those of this process are done
+ * @timeout_ms: how long all of it may take, but for what the backends of this
+ *              process need to drain
  *
  * Backends in this process are called directly: their watch events could only
  * come when the caller has returned.  All others, in dom0's kernel or in

@@ -1,0 +1,135 @@
+/*
+ * Xen firmware handoff: the guest's grant table seen from this side
+ *
+ * When a backend has let go, the firmware's entry in the grant table still
+ * permits it to come back: to a page that is by now the OS's.  Linux never
+ * clears what it has not granted itself.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qapi/error.h"
+#include "hw/xen/xen.h"
+#include "hw/xen/interface/grant_table.h"
+#include "hw/xen/xen_fw_handoff.h"
+#include "hw/xen/xen-handoff-grants.h"
+#include "trace.h"
+
+#define PAGE_ENTRIES (4096 / sizeof(grant_entry_v1_t))
+
+#define IN_USE (GTF_reading | GTF_writing)
+
+/* One entry as Xen and the guest see it: read and replaced as a whole */
+typedef union Entry {
+    grant_entry_v1_t v1;
+    uint64_t raw;
+} Entry;
+
+QEMU_BUILD_BUG_ON(sizeof(Entry) != sizeof(uint64_t));
+
+/* Returns the table, which the guest goes on writing, or NULL with @errp */
+static uint64_t *map_table(unsigned int *frames, Error **errp)
+{
+    const XenFwHandoffOps *ops = xen_fw_handoff_ops;
+    unsigned int version;
+    void *table;
+    int rc;
+
+    if (!ops->grant_table_size || !ops->map_grant_table) {
+        error_setg(errp, "the guest's grant table is out of reach");
+        return NULL;
+    }
+    rc = ops->grant_table_size(&version, frames);
+    if (rc < 0) {
+        error_setg_errno(errp, -rc, "cannot query the guest's grant table");
+        return NULL;
+    }
+    if (version > 1) {
+        error_setg(errp, "the guest's grant table has version %u", version);
+        return NULL;
+    }
+    *frames = MIN(*frames, XEN_HANDOFF_MAX_GRANT_FRAMES);
+    if (!*frames) {
+        error_setg(errp, "the guest has no grant table");
+        return NULL;
+    }
+    table = ops->map_grant_table(*frames);
+    if (!table) {
+        error_setg_errno(errp, errno, "cannot map the guest's grant table");
+    }
+    return table;
+}
+
+XenHandoffGrants *xen_handoff_grants_record(Error **errp)
+{
+    XenHandoffGrants *record;
+    unsigned int frames;
+    uint64_t *table = map_table(&frames, errp);
+
+    if (!table) {
+        return NULL;
+    }
+    record = g_array_sized_new(false, false, sizeof(Entry),
+                               frames * PAGE_ENTRIES);
+    g_array_append_vals(record, table, frames * PAGE_ENTRIES);
+    xen_fw_handoff_ops->unmap_grant_table(table, frames);
+    return record;
+}
+
+static bool listed(const GArray *domids, uint16_t domid)
+{
+    for (guint i = 0; i < domids->len; i++) {
+        if (g_array_index(domids, uint16_t, i) == domid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether a backend uses the entry or not, is it the one that was recorded? */
+static bool recorded(const XenHandoffGrants *record, unsigned int ref, Entry e)
+{
+    Entry was;
+
+    if (ref >= record->len) {
+        return false;
+    }
+    was = g_array_index(record, Entry, ref);
+    was.v1.flags &= ~IN_USE;
+    e.v1.flags &= ~IN_USE;
+    return was.raw == e.raw;
+}
+
+bool xen_handoff_grants_clear(const GArray *domids,
+                              const XenHandoffGrants *record,
+                              XenHandoffGrantCount *count, Error **errp)
+{
+    unsigned int frames;
+    uint64_t *table = map_table(&frames, errp);
+
+    if (!table) {
+        return false;
+    }
+    for (unsigned int ref = XEN_HANDOFF_FIRST_GRANT;
+         ref < frames * PAGE_ENTRIES; ref++) {
+        Entry e = { .raw = qatomic_read__nocheck(&table[ref]) };
+
+        if ((e.v1.flags & GTF_type_mask) != GTF_permit_access ||
+            !listed(domids, e.v1.domid) ||
+            (record && !recorded(record, ref, e))) {
+            continue;
+        }
+        if (e.v1.flags & IN_USE ||
+            qatomic_cmpxchg__nocheck(&table[ref], e.raw, 0) != e.raw) {
+            trace_xen_fw_handoff_grant(ref, e.v1.domid, "in use");
+            count->in_use++;
+        } else {
+            trace_xen_fw_handoff_grant(ref, e.v1.domid, "cleared");
+            count->cleared++;
+        }
+    }
+    xen_fw_handoff_ops->unmap_grant_table(table, frames);
+    return true;
+}

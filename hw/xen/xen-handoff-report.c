@@ -1,0 +1,207 @@
+/*
+ * Xen firmware handoff: what it tells, in the log and over QMP
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qapi/error.h"
+#include "hw/xen/xen_fw_handoff.h"
+#include "hw/xen/xen-handoff-report.h"
+#include "hw/xen/xen-handoff-store.h"
+
+typedef struct Connection {
+    char *frontend, *backend;
+    const char *owner, *action;
+    int64_t us;
+} Connection;
+
+static const char *const owner_names[] = {
+    [XEN_HANDOFF_NOBODY] = "nobody",
+    [XEN_HANDOFF_FIRMWARE] = "firmware",
+    [XEN_HANDOFF_OS] = "os",
+    [XEN_HANDOFF_OS_TOUCHED] = "os-touched",
+    [XEN_HANDOFF_IN_DOUBT] = "in-doubt",
+};
+
+static void connection_free(gpointer opaque)
+{
+    Connection *c = opaque;
+
+    g_free(c->frontend);
+    g_free(c->backend);
+    g_free(c);
+}
+
+static void add_connection(XenHandoffReport *r, const char *frontend,
+                           const char *backend, XenHandoffOwner owner,
+                           const char *action, int64_t us)
+{
+    Connection *c = g_new(Connection, 1);
+
+    *c = (Connection) { g_strdup(frontend), g_strdup(backend ?: ""),
+                        owner_names[owner], action, us };
+    g_ptr_array_add(r->connections, c);
+}
+
+void xen_handoff_report_destroy(XenHandoffReport *r)
+{
+    g_clear_pointer(&r->announcement, g_free);
+    g_clear_pointer(&r->connections, g_ptr_array_unref);
+}
+
+void xen_handoff_report_reset(XenHandoffReport *r)
+{
+    xen_handoff_report_destroy(r);
+    *r = (XenHandoffReport) {
+        .connections = g_ptr_array_new_with_free_func(connection_free),
+    };
+}
+
+void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
+{
+    XenHandoffOwner owner = XEN_HANDOFF_FIRMWARE;
+    double ms = task->us / 1000.0;
+    const char *action = NULL;
+
+    switch (task->result) {
+    case XEN_HANDOFF_DONE:
+        info_report(XEN_FW_HANDOFF_LOG "%s: handed off in %.1f ms: %s is in %s",
+                    task->name, ms, task->backend,
+                    xen_handoff_state_name(task->backend_state));
+        action = "handed-off";
+        r->handed_off++;
+        break;
+    case XEN_HANDOFF_GONE:
+        info_report(XEN_FW_HANDOFF_LOG "%s: handed off in %.1f ms: %s is gone",
+                    task->name, ms, task->backend);
+        action = "handed-off";
+        r->handed_off++;
+        break;
+    case XEN_HANDOFF_HANGING:
+        warn_report(XEN_FW_HANDOFF_LOG "%s: given up after %.1f ms: %s hangs "
+                    "in %s, it should be in %s; look at the backend's domain, "
+                    "the guest may lack this device", task->name, ms,
+                    task->backend,
+                    xen_handoff_state_name(task->backend_state),
+                    xen_handoff_state_name(task->waiting_for));
+        action = "given-up";
+        r->given_up++;
+        break;
+    case XEN_HANDOFF_TAKEN:
+        info_report(XEN_FW_HANDOFF_LOG "%s: left alone after %.1f ms: the OS "
+                    "has taken it meanwhile", task->name, ms);
+        owner = XEN_HANDOFF_OS_TOUCHED;
+        action = "left-alone";
+        r->left_alone++;
+        break;
+    case XEN_HANDOFF_FAILED:
+        warn_report(XEN_FW_HANDOFF_LOG "%s: failed after %.1f ms: %s; "
+                    "the guest may lack this device", task->name, ms,
+                    error_get_pretty(task->error));
+        action = "failed";
+        r->failed++;
+        break;
+    case XEN_HANDOFF_RUNNING:
+        g_assert_not_reached();
+    }
+    add_connection(r, task->name, task->backend, owner, action, task->us);
+}
+
+void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
+                                   enum xenbus_state state,
+                                   XenHandoffOwner owner)
+{
+    static const char *const why[] = {
+        [XEN_HANDOFF_FIRMWARE] = "it names no backend that confirms it",
+        [XEN_HANDOFF_OS] = "the OS connected it",
+        [XEN_HANDOFF_OS_TOUCHED] = "it has changed since the OS is running",
+        [XEN_HANDOFF_IN_DOUBT] = "nobody can tell whose it is",
+    };
+
+    info_report(XEN_FW_HANDOFF_LOG "%s: left alone in state %s: %s", name,
+                xen_handoff_state_name(state), why[owner]);
+    add_connection(r, name, NULL, owner, "left-alone", 0);
+    r->left_alone++;
+}
+
+void xen_handoff_report_grants(XenHandoffReport *r,
+                               const XenHandoffGrantCount *count)
+{
+    info_report(XEN_FW_HANDOFF_LOG "grants: %u of the firmware cleared, %u "
+                "left because a backend uses them", count->cleared,
+                count->in_use);
+    r->grants_cleared += count->cleared;
+    r->grants_in_use += count->in_use;
+}
+
+void xen_handoff_report_done(XenHandoffReport *r, int64_t since)
+{
+    r->last_duration_us = g_get_monotonic_time() - since;
+    if (!r->connections->len) {
+        info_report(XEN_FW_HANDOFF_LOG "done: the firmware left nothing");
+    } else {
+        info_report(XEN_FW_HANDOFF_LOG "done in %.1f ms: %u handed off, "
+                    "%u given up, %u failed, %u left alone",
+                    r->last_duration_us / 1000.0, r->handed_off, r->given_up,
+                    r->failed, r->left_alone);
+    }
+}
+
+static bool visit_one(Visitor *v, const Connection *c, Error **errp)
+{
+    char *frontend = c->frontend, *backend = c->backend;
+    char *owner = (char *)c->owner, *action = (char *)c->action;
+    int64_t us = c->us;
+    bool ok;
+
+    if (!visit_start_struct(v, NULL, NULL, 0, errp)) {
+        return false;
+    }
+    ok = visit_type_str(v, "frontend", &frontend, errp) &&
+         visit_type_str(v, "backend", &backend, errp) &&
+         visit_type_str(v, "owner", &owner, errp) &&
+         visit_type_str(v, "action", &action, errp) &&
+         visit_type_int64(v, "duration-us", &us, errp) &&
+         visit_check_struct(v, errp);
+    visit_end_struct(v, NULL);
+    return ok;
+}
+
+typedef struct VisitLedger {
+    Visitor *v;
+    bool ok;
+    Error **errp;
+} VisitLedger;
+
+static void visit_frontend(const char *name, const char *backend,
+                           XenHandoffOwner owner, void *opaque)
+{
+    VisitLedger *visit = opaque;
+    Connection c = { (char *)name, (char *)backend, owner_names[owner], "", 0 };
+
+    visit->ok = visit->ok && visit_one(visit->v, &c, visit->errp);
+}
+
+void xen_handoff_report_visit(const XenHandoffReport *r,
+                              XenHandoffLedger *ledger, Visitor *v,
+                              const char *name, Error **errp)
+{
+    VisitLedger visit = { v, true, errp };
+
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    if (ledger) {
+        xen_handoff_ledger_foreach(ledger, visit_frontend, &visit);
+    }
+    for (guint i = 0; r->connections && i < r->connections->len && visit.ok;
+         i++) {
+        visit.ok = visit_one(v, g_ptr_array_index(r->connections, i), errp);
+    }
+    if (visit.ok) {
+        visit_check_list(v, errp);
+    }
+    visit_end_list(v, NULL);
+}

@@ -1,0 +1,171 @@
+/*
+ * Xen firmware handoff: the guest's frontends as xenstore has them
+ *
+ * Everything below device/ is the guest's to write, so whatever is read here is
+ * bounded and nothing of it is believed.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/log.h"
+#include "qapi/error.h"
+#include "hw/xen/xen.h"
+#include "hw/xen/xen_fw_handoff.h"
+#include "hw/xen/xen-handoff-store.h"
+
+enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
+                                         xs_transaction_t tid, const char *dir)
+{
+    char *value = xs_node_read(xsh, tid, NULL, NULL, "%s/state", dir);
+    enum xenbus_state state = XenbusStateUnknown;
+
+    if (!value) {
+        return XenbusStateUnknown; /* errno tells why */
+    }
+    /* strictly one digit: no overflow, no sign, nothing behind it */
+    if (value[0] >= '1' && value[0] <= '8' && !value[1]) {
+        state = value[0] - '0';
+    }
+    free(value);
+    errno = state == XenbusStateUnknown ? EINVAL : 0;
+    return state;
+}
+
+const char *xen_handoff_state_name(enum xenbus_state state)
+{
+    const char *name = xs_strstate(state);
+
+    return g_str_has_prefix(name, "XenbusState") ? name + strlen("XenbusState")
+                                                 : name;
+}
+
+static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
+                     const char *name, const char *below)
+{
+    g_autofree char *dir = g_strdup_printf("%s/%s%s%s", store->root, name,
+                                           *below ? "/" : "", below);
+    unsigned int n = 0;
+    char **keys = qemu_xen_xs_directory(store->xsh, XBT_NULL, dir, &n);
+
+    for (unsigned int i = 0; i < n && !seen->too_much; i++) {
+        g_autofree char *key = *below ? g_strdup_printf("%s/%s", below, keys[i])
+                                      : g_strdup(keys[i]);
+        char *value;
+
+        if (!strcmp(key, "state")) {
+            continue;
+        }
+        value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/%s/%s",
+                             store->root, name, key);
+        if (value && xen_handoff_sighting_add(seen, key, value) &&
+            !*value && !*below) {
+            add_keys(store, seen, name, key); /* "queue-0" is a directory */
+        }
+        free(value);
+    }
+    free(keys); /* one block, the strings included */
+}
+
+XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
+                                     const char *name, bool with_keys)
+{
+    g_autofree char *dir = g_strdup_printf("%s/%s", store->root, name);
+    XenHandoffSighting *seen = xen_handoff_sighting_new(
+        xen_handoff_read_state(store->xsh, XBT_NULL, dir));
+
+    if (with_keys && seen->state != XenbusStateUnknown) {
+        add_keys(store, seen, name, "");
+    }
+    return seen;
+}
+
+bool xen_handoff_for_each_frontend(const XenHandoffStore *store,
+                                   XenHandoffFrontendFn *fn, void *opaque,
+                                   Error **errp)
+{
+    unsigned int n_class = 0, left = XEN_HANDOFF_MAX_FRONTENDS;
+    char **class = qemu_xen_xs_directory(store->xsh, XBT_NULL, store->root,
+                                         &n_class);
+
+    if (!class && errno != ENOENT) {
+        error_setg_errno(errp, errno, "cannot list '%s'", store->root);
+        return false;
+    }
+    for (unsigned int i = 0; i < n_class && left; i++) {
+        g_autofree char *dir = g_strdup_printf("%s/%s", store->root, class[i]);
+        unsigned int n = 0;
+        char **id;
+
+        if (!strcmp(class[i], "pci")) {
+            continue;
+        }
+        id = qemu_xen_xs_directory(store->xsh, XBT_NULL, dir, &n);
+        for (unsigned int j = 0; j < n && left; j++, left--) {
+            g_autofree char *name = g_strdup_printf("%s/%s", class[i], id[j]);
+
+            fn(name, opaque);
+        }
+        free(id);
+    }
+    free(class);
+    if (!left) {
+        qemu_log_mask(LOG_GUEST_ERROR, "%s: more than %d frontends, the rest "
+                      "is not looked at\n", TYPE_XEN_FW_HANDOFF,
+                      XEN_HANDOFF_MAX_FRONTENDS);
+    }
+    return true;
+}
+
+bool xen_handoff_backend_domid(const char *backend, uint16_t *domid)
+{
+    unsigned int value;
+    const char *rest;
+
+    if (!strstart(backend, "/local/domain/", &rest) ||
+        !g_ascii_isdigit(*rest) || qemu_strtoui(rest, &rest, 10, &value) ||
+        !g_str_has_prefix(rest, "/backend/") || value >= DOMID_FIRST_RESERVED) {
+        return false;
+    }
+    *domid = value;
+    return true;
+}
+
+char *xen_handoff_trusted_backend(const XenHandoffStore *store,
+                                  const char *name)
+{
+    g_autofree char *frontend = g_strdup_printf("%s/%s", store->root, name);
+    g_autofree char *domid = g_strdup_printf("%u", xen_domid);
+    g_autofree char *backend = NULL;
+    g_auto(GStrv) part = NULL;
+    uint16_t backend_domid;
+    bool trusted;
+    char *value;
+
+    value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL,
+                         "/libxl/%u/device/%s/backend", xen_domid, name);
+    if (value) {
+        backend = g_strdup(value);
+        free(value);
+        return g_steal_pointer(&backend);
+    }
+    value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/backend",
+                         frontend);
+    if (!value) {
+        return NULL;
+    }
+    backend = g_strdup(value);
+    free(value);
+    /* "/local/domain/<d>/backend/<type>/<domid>/<id>" that points back to us */
+    part = g_strsplit(backend, "/", 9);
+    if (g_strv_length(part) != 8 || strcmp(part[6], domid) ||
+        !xen_handoff_backend_domid(backend, &backend_domid)) {
+        return NULL;
+    }
+    value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/frontend",
+                         backend);
+    trusted = !g_strcmp0(value, frontend);
+    free(value);
+    return trusted ? g_steal_pointer(&backend) : NULL;
+}

@@ -1,0 +1,89 @@
+/*
+ * Xen firmware handoff: the guest's frontends as xenstore has them
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_XEN_HANDOFF_STORE_H
+#define HW_XEN_HANDOFF_STORE_H
+
+#include "hw/xen/xen-bus-helper.h"
+#include "hw/xen/xen-handoff-ledger.h"
+
+/**
+ * XenHandoffStore: where to look
+ *
+ * @xsh: our own connection to xenstore, NULL while there is none
+ * @root: the guest's device/ directory, which is the guest's to write
+ */
+typedef struct XenHandoffStore {
+    struct qemu_xs_handle *xsh;
+    char *root;
+} XenHandoffStore;
+
+/**
+ * xen_handoff_read_state: read the state of a frontend or backend
+ * @xsh: where to read
+ * @tid: in which transaction
+ * @dir: its directory
+ *
+ * Returns XenbusStateUnknown if there is none, with errno as of the read, or
+ * none of the protocol's, with errno EINVAL: a guest may write what it likes.
+ */
+enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
+                                         xs_transaction_t tid,
+                                         const char *dir);
+
+/**
+ * xen_handoff_state_name: a state as a person reads it, "InitWait"
+ */
+const char *xen_handoff_state_name(enum xenbus_state state);
+
+/**
+ * xen_handoff_look: see what a frontend looks like now
+ * @name: its name, "vbd/51712"
+ * @with_keys: whether its keys are wanted, too, or only its state
+ *
+ * Work and memory are bounded by XEN_HANDOFF_MAX_KEYS and _VALUE.  Returns what
+ * was seen, for xen_handoff_sighting_free().
+ */
+XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
+                                     const char *name, bool with_keys);
+
+typedef void XenHandoffFrontendFn(const char *name, void *opaque);
+
+/**
+ * xen_handoff_for_each_frontend: call @fn for each frontend of the guest
+ *
+ * For XEN_HANDOFF_MAX_FRONTENDS at most.  device/pci is left out: it belongs to
+ * the toolstack and to nobody's firmware.
+ *
+ * Returns false with @errp if xenstore does not answer.
+ */
+bool xen_handoff_for_each_frontend(const XenHandoffStore *store,
+                                   XenHandoffFrontendFn *fn, void *opaque,
+                                   Error **errp);
+
+/**
+ * xen_handoff_trusted_backend: where is the backend of a frontend?
+ * @name: the frontend's name, "vbd/51712"
+ *
+ * The guest may write what it likes to its own directory, but neither to
+ * libxl's nor to that of the backend: libxl's record decides, and where there
+ * is none the guest's word if it is the path of a backend for this guest whose
+ * key "frontend" points back.
+ *
+ * Returns its path, to be freed with g_free(), or NULL if none can be trusted.
+ */
+char *xen_handoff_trusted_backend(const XenHandoffStore *store,
+                                  const char *name);
+
+/**
+ * xen_handoff_backend_domid: the domain that a trusted backend is in
+ * @backend: its path, "/local/domain/<d>/backend/..."
+ *
+ * Returns false if the path is none of that form.
+ */
+bool xen_handoff_backend_domid(const char *backend, uint16_t *domid);
+
+#endif
