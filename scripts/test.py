@@ -24,6 +24,7 @@ import unittest
 TOP = Path(__file__).resolve().parent.parent
 BUILDS = {'plain': 'build', 'asan': 'build-asan', 'coverage': 'build-coverage'}
 REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
+PREFIX = 'xen-fw-handoff: '
 FUZZ = 'tests/qtest/xen-handoff-fuzz'
 sys.path.insert(0, str(TOP / 'tests' / 'xen'))
 
@@ -32,6 +33,7 @@ import evidence     # noqa: E402
 import lab          # noqa: E402
 
 passed, failures = 0, []
+said = []       # by the device, in all tests
 
 
 def result(ok, text, detail=''):
@@ -64,6 +66,7 @@ def program(build, env, name):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           timeout=600)
     lines = re.findall(r'^(ok|not ok) \d+ (.*)$', done.stdout, re.M)
+    said.extend(re.findall(r'^# xen-fw-handoff: (.*)$', done.stdout, re.M))
     for verdict, test in lines:
         result(verdict == 'ok', test)
     if not lines or done.returncode:
@@ -125,6 +128,30 @@ def quick(variant, seconds):
         sanitizers()
 
 
+def log_grammar():
+    """What the spec says of the log, as regular expressions."""
+    spec = (TOP / 'docs/specs/xen-fw-handoff.txt').read_text()
+    part = spec[spec.index('The log\n'):spec.index("``-trace 'xen_fw")]
+    return {line: re.compile('.+'.join(map(re.escape,
+                                           re.split('<[^>]+>', line))))
+            for line in re.findall(r'^``(.*)``$', part, re.M)}
+
+
+def check_log(whole):
+    """Every line is in the grammar; if these were all tests, both ways."""
+    grammar = log_grammar()
+    strange = [line for line in said
+               if not any(g.fullmatch(line) for g in grammar.values())]
+    result(said and not strange, "the log keeps to the spec's grammar",
+           ''.join(f'\n    {line}' for line in strange[:10]))
+    if whole:
+        unsaid = [line for line, g in grammar.items()
+                  if not line.startswith('guest: ')
+                  and not any(g.fullmatch(s) for s in said)]
+        result(not unsaid, "every line of the spec's grammar was seen",
+               ''.join(f'\n    {line}' for line in unsaid))
+
+
 def unittests(module):
     suite = unittest.defaultTestLoader.loadTestsFromName(module)
     outcome = unittest.TestResult()
@@ -143,6 +170,8 @@ def scenarios(name, expected):
         where = f'{name}/{scenario}'
         try:
             facts = evidence.evidence(directory)
+            said.extend(line[line.index(PREFIX) + len(PREFIX):]
+                        for line in facts['dm_log'])
             result(facts['status'] == 0, f'{where}: the scenario ran',
                    '' if facts['status'] == 0 else
                    f': status {facts["status"]}, see {directory}')
@@ -184,6 +213,7 @@ def main():
         quick(args.variant, args.fuzz)
     if not args.quick and args.variant == 'plain':
         labs(args.scenario or list(checks.WITH))
+    check_log(whole=not args.scenario)
     print(f'tests took {time.monotonic() - start:.0f} s')
     if failures:
         print('What failed, once more:', *failures, sep='\n')
