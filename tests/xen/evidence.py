@@ -191,7 +191,8 @@ def linux_facts(directory, domid, firmware, first_line):
         'ready': 'ready' in events,
         'disks': {m[1]: m[2] for m in re.finditer(
             r"GUEST\[.*?\]: (xvd\w) (?:says '(.*)'|is missing)", console)},
-        'ping': bool(re.search(r'GUEST.*ping .* 2 packets received', console)),
+        'ping': bool(re.search(r'GUEST.*: ping .* [1-9]\d* packets received',
+                               console)),
         'firmware_ring_keys_at_first_line': kept,
         'packets_to_firmware': int(packets[1]) if packets else None,
         'resets': resets,
