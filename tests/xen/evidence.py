@@ -137,6 +137,12 @@ def parse_resets(watched, domid, begin, end):
     return sorted(first), round(max(ended) - min(first.values()), 3)
 
 
+def parse_replies(text):
+    """What QEMU replied to QMP commands, {name: what it returned}."""
+    return {m[1]: json.loads(m[2]).get('return')
+            for m in re.finditer(r'^(\S+) (\{.*\})$', text, re.M)}
+
+
 # --- all of it --------------------------------------------------------------
 
 def snapshot_facts(store, dump, domid, created, firmware, firmware_grants):
@@ -232,6 +238,8 @@ def evidence(directory):
         'dm_log': [line for log in ('refused.log', 'qemu-dm.log')
                    for line in read(directory / log).splitlines()
                    if 'xen-fw-handoff:' in line],
+        'qmp': {path.stem[len('qmp-'):]: parse_replies(read(path))
+                for path in directory.glob('qmp-*.txt')},
     }
     if 'first-line' in events or 'first-line' in stores:
         facts['linux'] = linux_facts(

@@ -129,6 +129,12 @@ class Parts(unittest.TestCase):
         self.assertEqual(evidence.parse_resets(WATCHED, '3', 70, 100)[1],
                          None)
 
+    def test_replies(self):
+        self.assertEqual(evidence.parse_replies(
+            'a {"return": {"b": 1}}\nc {"return": 2}\n'
+            'd {"error": {"class": "GenericError"}}\ne '),
+            {'a': {'b': 1}, 'c': 2, 'd': None})
+
 
 class Scenario(unittest.TestCase):
     def setUp(self):

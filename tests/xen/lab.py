@@ -248,7 +248,7 @@ def run_pair(runs):
     @runs is {'with': [scenario...], 'without': [...]}; they run side by side
     where the machine has the cores.  Returns the worst of their results.
     """
-    dm_args = {'with': '-device xen-fw-handoff', 'without': ''}
+    dm_args = {'with': '-device xen-fw-handoff,id=fw-handoff', 'without': ''}
 
     def one(name):
         return run(name, runs[name], dm_args[name],

@@ -114,6 +114,21 @@ snapshot() {    # snapshot TAG: xenstore, event channels and grants as they are 
     await 20 "Xen's dump for snapshot '$1'" dump_done "$OUT/snapshot-$1-xen.txt"
 }
 
+# query TAG NAME COMMAND: what QEMU replies to a QMP command, as NAME into qmp-TAG.txt
+query() {
+    printf '%s ' "$2" >>"$OUT/qmp-$1.txt"
+    qmp "/run/xen/qmp-libxl-$DOMID" "$3" >>"$OUT/qmp-$1.txt"
+}
+
+properties() {  # properties TAG NAME...: of the device under test, into qmp-TAG.txt
+    tag=$1
+    shift
+    for property in "$@"; do
+        query "$tag" "$property" '{"execute":"qom-get","arguments":{
+            "path":"/machine/peripheral/fw-handoff","property":"'"$property"'"}}'
+    done
+}
+
 written() { # written: what arrived in the disks' images where the OS wrote
     sync
     for n in 0 1; do

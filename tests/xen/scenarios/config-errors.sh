@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 one=$DM_ARGS
-DM_ARGS=$one$one
+DM_ARGS="$one, \"-device\", \"xen-fw-handoff\""
 if (trap - EXIT; guest) >"$OUT/refused.log" 2>&1; then
     fail "a guest with two devices was made"
 fi
