@@ -12,6 +12,7 @@ NIC = 'vif/0'                           # netback
 ALL = DISKS + [NIC]
 NO_KEYS = {'extra': [], 'missing': []}
 WRITTEN = {0: 'written by PVOS', 1: 'written by PVOS'}
+NOT_ARMED = "not armed: the guest is restored, its connections are its OS's"
 HANDED_OFF = '{} handed off, 0 given up, 0 failed, {} left alone'
 
 
@@ -65,25 +66,48 @@ def os_works(facts, devices):
            facts['snapshots']['done']['pinned_to_old_frame'], [])
 
 
+def rings(at, devices):
+    return [int(v) for d in devices for k, v in at['values'][d].items()
+            if k.endswith('ring-ref')]
+
+
+def connected(facts, tag, devices):
+    at = facts['snapshots'][tag]
+    yield (f'{tag}: frontends and backends are Connected',
+           [of(devices, at['frontend_states']),
+            of(devices, at['backend_states'])],
+           [same(devices, 4), same(devices, 4)])
+    yield (f"{tag}: Xen's dump shows their rings mapped",
+           [r for r in rings(at, devices) if r not in at['grants']], [])
+
+
 def untouched(facts, before, after, devices):
     """What the OS had connected at @before is the same at @after."""
     b, a = facts['snapshots'][before], facts['snapshots'][after]
     for what in ('frontend_states', 'backend_states', 'values'):
         yield (f'{before} to {after}: same {what.replace("_", " ")}',
                of(devices, a[what]), of(devices, b[what]))
-    rings = [int(v) for d in devices for k, v in b['values'][d].items()
-             if k.endswith('ring-ref')]
     yield (f'{before} to {after}: the same rings stay mapped',
-           {r: a['grants'].get(r) for r in rings},
-           {r: b['grants'].get(r) for r in rings})
-    yield (f'{before}: these rings are mapped at all',
-           [r for r in rings if r not in b['grants']], [])
+           of(rings(b, devices), a['grants']),
+           of(rings(b, devices), b['grants']))
+    yield from connected(facts, before, devices)
+
+
+def still_works(facts, devices):
     yield ('each goes on working after the announcement',
            {d: facts['devices'].get(d, {}).get('still_works')
             for d in devices}, same(devices, True))
 
 
+def not_armed(facts):
+    yield ('the log says that the guest is restored, and no more',
+           [line.partition('xen-fw-handoff: ')[2] for line in facts['dm_log']],
+           [NOT_ARMED])
+
+
 def said(facts, line):
+    yield ('the log has one announcement',
+           sum(': announced by ' in line for line in facts['dm_log']), 1)
     yield ('the log names each backend as being in InitWait',
            [line for line in facts['dm_log'] if ': handed off in ' in line
             and not line.endswith(' is in InitWait')], [])
@@ -100,9 +124,14 @@ def naive(facts):
     yield from said(facts, HANDED_OFF.format(3, 0))
 
 
-def late_announce(facts):
+def attached_early(facts):
     yield from untouched(facts, 'early', 'done', ALL)
+    yield from still_works(facts, ALL)
     yield from os_works(facts, ALL)
+
+
+def late_announce(facts):
+    yield from attached_early(facts)
     yield from said(facts, HANDED_OFF.format(0, 3))
 
 
@@ -110,6 +139,7 @@ def mixed(facts):
     firmware = [DISKS[1], NIC]
     yield from firmware_connected(facts, firmware)
     yield from untouched(facts, 'early', 'announced', DISKS[:1])
+    yield from still_works(facts, DISKS[:1])
     yield from handed_off(facts, 'announced', firmware)
     yield from os_works(facts, ALL)
     # whether the disk of the OS was connected yet depends on who was first to
@@ -132,6 +162,21 @@ def linux(facts):
     yield ('Linux found nothing to reset', facts['linux']['resets'], [])
     yield from linux_works(facts)
     yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+def reboot(facts):
+    yield from said(facts['before'], HANDED_OFF.format(3, 0))
+    yield ('the guest has become another domain',
+           facts['domid'] > facts['before']['domid'], True)
+    yield from naive(facts)
+
+
+def soft_reset(facts):
+    yield from said(facts['before'], HANDED_OFF.format(3, 0))
+    yield ('the guest is still the same domain', facts['domid'],
+           facts['before']['domid'])
+    yield from attached_early(facts)
+    yield from not_armed(facts)
 
 
 def config_errors(facts):
@@ -169,5 +214,6 @@ def linux_without(facts):
 
 
 WITH = {'naive': naive, 'late-announce': late_announce, 'mixed': mixed,
-        'linux': linux, 'config-errors': config_errors}
+        'linux': linux, 'reboot': reboot,
+        'soft-reset': soft_reset, 'config-errors': config_errors}
 WITHOUT = {'naive': naive_without, 'linux': linux_without}

@@ -241,6 +241,8 @@ def evidence(directory):
         'qmp': {path.stem[len('qmp-'):]: parse_replies(read(path))
                 for path in directory.glob('qmp-*.txt')},
     }
+    if (directory / 'before').is_dir():
+        facts['before'] = evidence(directory / 'before')
     if 'first-line' in events or 'first-line' in stores:
         facts['linux'] = linux_facts(
             directory, domid, firmware,

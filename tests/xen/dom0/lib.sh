@@ -36,6 +36,15 @@ disk() {    # disk N: an image with sectors that say what they are
     truncate -s 16M "$image"
 }
 
+ALL="vbd/51712 vbd/51728 vif/0"
+
+present() { # the toolstack has made the guest
+    DOMID=$(xl domid "$SCENARIO")
+    echo "$DOMID" >"$OUT/domid"
+    event created
+    xenstore-ls -fp /local/domain >"$OUT/snapshot-created-xenstore.txt"
+}
+
 # guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), a
 # kernel's NIC, our firmware, and the device model under test.  LINEs go into its config.
 guest() {
@@ -71,33 +80,55 @@ C
         echo "$line" >>"$OUT/guest.cfg"
     done
     say "waiting for xl create (60 s at most)"
-    # -e: no child of xl's that waits for the domain's end
-    timeout 60 xl -vvv create -e -p "$OUT/guest.cfg" >"$OUT/xl-create.log" 2>&1 ||
+    timeout 60 xl -vvv create -p "$OUT/guest.cfg" >"$OUT/xl-create.log" 2>&1 ||
         {
             grep -v debug: "$OUT/xl-create.log"
             cat "/var/log/xen/qemu-dm-$SCENARIO.log"
             fail "xl create"
         }
-    DOMID=$(xl domid "$SCENARIO")
-    echo "$DOMID" >"$OUT/domid"
-    event created
-    xenstore-ls -fp /local/domain >"$OUT/snapshot-created-xenstore.txt"
+    present
 }
 
-start() {   # start KEY VALUE...: options of the firmware (lab/KEY), then let it run
-    for word in "$@"; do
+options() { # options KEY VALUE...: lab/KEY for the firmware, which waits for them
+    for word in "$@" complete 1; do
         case $key in
         '') key=$word ;;
         *) xenstore-write "/local/domain/$DOMID/lab/$key" "$word"; key= ;;
         esac
     done
     event started
-    xl unpause "$SCENARIO"
 }
+
+start() { options "$@"; xl unpause "$SCENARIO"; }   # start KEY VALUE...: let the guest run
 
 is_at() { [ "$(xenstore-read "/local/domain/$DOMID/data/lab-at" 2>/dev/null)" = "$1" ]; }
 gate() { await "$2" "gate '$1'" is_at "$1"; event "gate $1"; }     # gate NAME SECONDS
 pass() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "pass $1"; }
+
+# naive start|options: the firmware leaves all connected; an OS that announces itself but
+# resets nothing
+naive() {
+    "$1" firmware "$ALL" os 1 late "$ALL" gates "firmware announced done"
+    gate 'firmware' 60
+    snapshot 'firmware'
+    pass 'firmware'
+    gate 'announced' 60
+    snapshot 'announced'
+    pass 'announced'
+    gate 'done' 60
+    snapshot 'done'
+    written
+}
+
+late_announce() {   # late_announce start|options: an OS that attaches all, then announces itself
+    "$1" firmware none os 1 early "$ALL" gates "early done"
+    gate 'early' 60
+    snapshot 'early'
+    pass 'early'
+    gate 'done' 60
+    snapshot 'done'
+    written
+}
 
 console_has() { grep -aq "$1" "$CONSOLE" 2>/dev/null; }
 wait_console() { await "$2" "'$1' on the console" console_has "$1"; }  # wait_console REGEX SECONDS
@@ -137,6 +168,29 @@ written() { # written: what arrived in the disks' images where the OS wrote
     done
 }
 
+# --- another life --------------------------------------------------------------------
+
+# past: what was seen so far is of a device model that ends; it goes to before/
+past() {
+    mkdir "$OUT/before"
+    mv "$OUT"/snapshot-* "$OUT/domid" "$OUT/events.log" "$OUT/before/"
+    cp "$OUT/firmware.log" "$OUT/before/"
+    cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/before/qemu-dm.log"
+}
+
+begun() { DOMID=$(xl domid "$SCENARIO" 2>/dev/null) && is_at 'begin'; }
+
+# lives_again REASON: the firmware leaves all connected and the OS, when it uses the NIC, shuts
+# down for REASON; xl's answer is another life of the guest, which waits for its options
+lives_again() {
+    start firmware "$ALL" os 1 late vif/0 gates 'done' shutdown "$1"
+    gate 'done' 60
+    past
+    xenstore-write "/local/domain/$DOMID/lab/go" 'done'
+    await 60 "the guest's next life" begun
+    present
+}
+
 # --- a scenario from begin to end ----------------------------------------------------
 
 gone() { ! xl domid "$SCENARIO" >/dev/null 2>&1; }
@@ -153,6 +207,7 @@ finish() {  # also after a failure
     [ -z "$LOOP" ] || losetup -d "$LOOP" || :
     xl dmesg -c >>"$OUT/xen.log"
     cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/qemu-dm.log"
+    cp "/var/log/xen/xl-$SCENARIO.log" "$OUT/xl.log"
     mv "$CONSOLE" "$OUT/console.log" 2>/dev/null
     kill "$WATCH" "$LIVE"
     rm -f "/tmp/$SCENARIO"-*

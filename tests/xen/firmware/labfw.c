@@ -21,6 +21,10 @@
  *   reqs        "1": the firmware leaves a read in flight on each disk
  *   gates       points where to wait until lab/go names them: "firmware",
  *               "early", "announced", "done"; data/lab-at says where we are
+ *   shutdown    how the OS ends: 1 reboots, 5 is a soft reset, after which we
+ *               begin anew
+ *   complete    "1" once all of these are there: nobody tells dom0 that a
+ *               domain restarts, so that we have to wait for dom0
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -948,7 +952,7 @@ static void claim_callback(void)
 
 static void os(u32 first_gref)
 {
-    u32 early_gref = store_number("lab", "early-gref"), first_early, i;
+    u32 early_gref = store_number("lab", "early-gref"), first_early, reason, i;
     char early[256];
 
     who = "PVOS";
@@ -977,21 +981,33 @@ static void os(u32 first_gref)
     }
     each("late", os_device);
     point("done");
-    say("powers off");
+    reason = store_number("lab", "shutdown");
+    say("shuts down, reason %u", reason);
+    if (reason) {
+        hypercall(SCHED_OP, 2, &reason);
+        return;                         /* only a soft reset does */
+    }
     for (;;) {
         __asm__ volatile("cli; hlt");
     }
 }
 
-void labfw(void)
+/* returns whether there is another life, after a soft reset */
+static bool live(void)
 {
     u32 first_gref;
 
+    who = "PVFW";
+    ndevices = 0;
     if (!find_xen() || !map_grant_table()) {
-        return;
+        return false;
     }
     store = (void *)((u32)hvm_param(false, HVM_PARAM_STORE_PFN, 0) * PAGE_SIZE);
     store_port = hvm_param(false, HVM_PARAM_STORE_EVTCHN, 0);
+    point("begin");
+    while (!option("complete")) {
+        relax();
+    }
     first_gref = store_number("lab", "gref");
     first_gref = first_gref ? first_gref : 8;
     next_gref = first_gref;
@@ -999,6 +1015,14 @@ void labfw(void)
     point("firmware");
     if (option("os")) {
         os(first_gref);
+        return true;
     }
     say("back to the BIOS");
+    return false;
+}
+
+void labfw(void)
+{
+    while (live()) {
+    }
 }

@@ -5,10 +5,4 @@
 # shellcheck shell=dash
 
 guest
-start firmware none os 1 early "vbd/51712 vbd/51728 vif/0" gates "early done"
-gate 'early' 60
-snapshot 'early'
-pass 'early'
-gate 'done' 60
-snapshot 'done'
-written
+late_announce start

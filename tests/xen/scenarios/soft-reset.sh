@@ -1,0 +1,10 @@
+# The OS asks for a soft reset, as Linux does before kexec: xl makes new devices and a new
+# device model, which it restores; the guest goes on after its hypercall.  No firmware runs,
+# so that all connections are those of an OS.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+
+guest 'on_soft_reset = "soft-reset"'
+lives_again 5
+late_announce options
