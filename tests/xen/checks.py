@@ -164,6 +164,28 @@ def linux(facts):
     yield from said(facts, HANDED_OFF.format(3, 0))
 
 
+def goes_on(facts, suspends):
+    seen = facts['linux']['alive'][suspends]
+    yield (f'Linux reads both disks and pings after suspend {suspends}',
+           [seen['xvda'], seen['xvdb'], seen['ping']],
+           [f'LABDISK0 sector {seen["sector"]}',
+            f'LABDISK1 sector {seen["sector"]}', True])
+
+
+def suspend(facts):
+    before = facts['before']
+    yield ('the checkpoint makes Linux announce itself again',
+           before['product_writes'], 1)
+    yield from said(before, HANDED_OFF.format(3, 0))
+    yield from untouched(before, 'ready', 'checkpoint', ALL)
+    yield from goes_on(facts, 1)
+    yield ('QEMU runs after the checkpoint',
+           facts['qmp']['checkpoint']['status']['status'], 'running')
+    yield from not_armed(facts)
+    yield from connected(facts, 'restored', ALL)
+    yield from goes_on(facts, 2)
+
+
 def reboot(facts):
     yield from said(facts['before'], HANDED_OFF.format(3, 0))
     yield ('the guest has become another domain',
@@ -214,6 +236,6 @@ def linux_without(facts):
 
 
 WITH = {'naive': naive, 'late-announce': late_announce, 'mixed': mixed,
-        'linux': linux, 'reboot': reboot,
+        'linux': linux, 'suspend': suspend, 'reboot': reboot,
         'soft-reset': soft_reset, 'config-errors': config_errors}
 WITHOUT = {'naive': naive_without, 'linux': linux_without}

@@ -137,6 +137,18 @@ def parse_resets(watched, domid, begin, end):
     return sorted(first), round(max(ended) - min(first.values()), 3)
 
 
+def parse_alive(console):
+    """How the devices fared last before each suspend and after the last."""
+    last = []
+    for part in console.split('Freezing user space processes\n'):
+        seen = re.findall(r"^GUEST\[.*?\]: alive (\d) xvda '(.*)' xvdb '(.*)' "
+                          r'ping .* (\d+) packets received', part, re.M)
+        last.append(None if not seen else {
+            'sector': int(seen[-1][0]), 'xvda': seen[-1][1],
+            'xvdb': seen[-1][2], 'ping': int(seen[-1][3]) > 0})
+    return last
+
+
 def parse_replies(text):
     """What QEMU replied to QMP commands, {name: what it returned}."""
     return {m[1]: json.loads(m[2]).get('return')
@@ -199,6 +211,7 @@ def linux_facts(directory, domid, firmware, first_line):
             r"GUEST\[.*?\]: (xvd\w) (?:says '(.*)'|is missing)", console)},
         'ping': bool(re.search(r'GUEST.*: ping .* [1-9]\d* packets received',
                                console)),
+        'alive': parse_alive(console),
         'firmware_ring_keys_at_first_line': kept,
         'packets_to_firmware': int(packets[1]) if packets else None,
         'resets': resets,
@@ -238,12 +251,16 @@ def evidence(directory):
         'dm_log': [line for log in ('refused.log', 'qemu-dm.log')
                    for line in read(directory / log).splitlines()
                    if 'xen-fw-handoff:' in line],
+        # seen where a scenario has switched tracing on
+        'product_writes': len(re.findall(
+            r'memory_region_ops_write .* addr 0x12 value 0x3 size 2 '
+            r"name 'xen-fixed'", read(directory / 'qemu-dm.log'))),
         'qmp': {path.stem[len('qmp-'):]: parse_replies(read(path))
                 for path in directory.glob('qmp-*.txt')},
     }
     if (directory / 'before').is_dir():
         facts['before'] = evidence(directory / 'before')
-    if 'first-line' in events or 'first-line' in stores:
+    if 'GUEST[' in read(directory / 'console.log'):
         facts['linux'] = linux_facts(
             directory, domid, firmware,
             parse_frontends(stores.get('first-line', {}), domid))

@@ -108,6 +108,21 @@ WATCHED = '''\
 99.127 /local/domain/0/backend/vif/3/0/state = 6
 '''
 
+CONSOLE = '''\
+GUEST[29.27]: xvda says 'LABDISK0 sector 5'\r
+GUEST[34.79]: ping 3 packets transmitted, 1 packets received, 66% packet loss\r
+GUEST[36.09]: ready\r
+GUEST[40.70]: alive 0 xvda 'LABDISK0 sector 0' xvdb 'LABDISK1 sector 0' ping \
+3 packets transmitted, 3 packets received, 0% packet loss\r
+[   44.376884] Freezing user space processes\r
+[   44.410261] Freezing user space processes completed (elapsed 0.023 seconds)\r
+GUEST[56.88]: alive 1 xvda 'LABDISK0 sector 1' xvdb 'LABDISK1 sector 1' ping \
+3 packets transmitted, 3 packets received, 0% packet loss\r
+GUEST[60.09]: alive 2 xvda 'LABDISK0 sector 2' xvdb '' ping \
+3 packets transmitted, 0 packets received, 100% packet loss\r
+[   60.224631] Freezing user space processes\r
+'''
+
 
 class Parts(unittest.TestCase):
     def test_grants(self):
@@ -128,6 +143,13 @@ class Parts(unittest.TestCase):
                          ([], 0))
         self.assertEqual(evidence.parse_resets(WATCHED, '3', 70, 100)[1],
                          None)
+
+    def test_alive(self):
+        first, second, third = evidence.parse_alive(CONSOLE.replace('\r', ''))
+        self.assertEqual(first['sector'], 0)
+        self.assertEqual(second, {'sector': 2, 'xvda': 'LABDISK0 sector 2',
+                                  'xvdb': '', 'ping': False})
+        self.assertIsNone(third)
 
     def test_replies(self):
         self.assertEqual(evidence.parse_replies(
@@ -188,6 +210,26 @@ class Scenario(unittest.TestCase):
         self.assertEqual(done['pinned_to_old_frame'], [8, 10])
         self.assertEqual(done['firmware_ports_bound'], [5, 6])
         self.assertNotIn('linux', facts)
+        self.assertNotIn('before', facts)
+        self.assertEqual(facts['product_writes'], 0)
+
+    def test_before(self):
+        before = self.dir / 'before'
+        before.mkdir()
+        (before / 'domid').write_text('7\n')
+        (before / 'qemu-dm.log').write_text(
+            "memory_region_ops_write cpu -1 mr 0x1 addr 0x12 value 0x3 size 2 "
+            "name 'xen-fw-handoff'\n"
+            "memory_region_ops_write cpu -1 mr 0x2 addr 0x12 value 0x3 size 2 "
+            "name 'xen-fixed'\n")
+        (self.dir / 'console.log').write_text(CONSOLE, newline='')
+        facts = evidence.evidence(self.dir)
+        self.assertEqual(facts['domid'], 1)
+        self.assertEqual(facts['before']['domid'], 7)
+        self.assertEqual(facts['before']['product_writes'], 1)
+        self.assertEqual(facts['linux']['disks'],
+                         {'xvda': 'LABDISK0 sector 5'})
+        self.assertTrue(facts['linux']['ping'])
 
     def test_nothing_there(self):
         empty = self.dir.parent / 'empty'

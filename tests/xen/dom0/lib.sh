@@ -130,8 +130,18 @@ late_announce() {   # late_announce start|options: an OS that attaches all, then
     written
 }
 
+linux_guest() {
+    guest 'ramdisk = "/guest/initrd"' \
+        'cmdline = "console=hvc0 mitigations=off nokaslr random.trust_cpu=on audit=0 apparmor=0 cryptomgr.notests no_timer_check"'
+}
+
 console_has() { grep -aq "$1" "$CONSOLE" 2>/dev/null; }
 wait_console() { await "$2" "'$1' on the console" console_has "$1"; }  # wait_console REGEX SECONDS
+
+alives() { grep -ac 'GUEST.*: alive' "$CONSOLE"; }
+alives_are() { [ "$(alives)" -ge "$1" ]; }
+# alive: until Linux has used all its devices; it may have begun the first time before now
+alive() { await 90 "Linux to use its devices" alives_are $(($(alives) + 2)); event alive; }
 
 # --- looking -------------------------------------------------------------------------
 

@@ -6,9 +6,8 @@
 vif=
 packets() { cat "/sys/class/net/$vif/statistics/tx_packets"; }
 
-guest 'ramdisk = "/guest/initrd"' \
-    'cmdline = "console=hvc0 mitigations=off nokaslr random.trust_cpu=on audit=0 apparmor=0 cryptomgr.notests no_timer_check"'
-start firmware "vbd/51712 vbd/51728 vif/0" os 0 gates firmware
+linux_guest
+start firmware "$ALL" os 0 gates firmware
 gate 'firmware' 60
 snapshot 'firmware'
 pass 'firmware'
