@@ -136,16 +136,30 @@ void xen_handoff_report_grants(XenHandoffReport *r,
     r->grants_in_use += count->in_use;
 }
 
-void xen_handoff_report_done(XenHandoffReport *r, int64_t since)
+void xen_handoff_report_begin(XenHandoffReport *r)
 {
-    r->last_duration_us = g_get_monotonic_time() - since;
-    if (!r->connections->len) {
+    r->before[0] = r->handed_off;
+    r->before[1] = r->given_up;
+    r->before[2] = r->failed;
+    r->before[3] = r->left_alone;
+    r->since = g_get_monotonic_time();
+}
+
+void xen_handoff_report_done(XenHandoffReport *r)
+{
+    uint32_t handed_off = r->handed_off - r->before[0];
+    uint32_t given_up = r->given_up - r->before[1];
+    uint32_t failed = r->failed - r->before[2];
+    uint32_t left_alone = r->left_alone - r->before[3];
+
+    r->last_duration_us = g_get_monotonic_time() - r->since;
+    if (!handed_off && !given_up && !failed && !left_alone) {
         info_report(XEN_FW_HANDOFF_LOG "done: the firmware left nothing");
     } else {
         info_report(XEN_FW_HANDOFF_LOG "done in %.1f ms: %u handed off, "
                     "%u given up, %u failed, %u left alone",
-                    r->last_duration_us / 1000.0, r->handed_off, r->given_up,
-                    r->failed, r->left_alone);
+                    r->last_duration_us / 1000.0, handed_off, given_up, failed,
+                    left_alone);
     }
 }
 

@@ -398,7 +398,6 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os)
 
 static void handoff(XenFwHandoff *s)
 {
-    int64_t start = g_get_monotonic_time();
     g_autoptr(GPtrArray) tasks =
         g_ptr_array_new_with_free_func((GDestroyNotify)xen_handoff_task_free);
     g_autoptr(GHashTable) local = local_backends();
@@ -406,6 +405,7 @@ static void handoff(XenFwHandoff *s)
     Collect c = { .s = s, .os = read_os(&err), .local = local, .tasks = tasks };
 
     s->state = STATE_HANDING_OFF;
+    xen_handoff_report_begin(&s->report);
     if (err) {
         warn_reportf_err(err, XEN_FW_HANDOFF_LOG
                          "every connection is left alone: ");
@@ -425,7 +425,7 @@ static void handoff(XenFwHandoff *s)
     if (tasks->len || xen_handoff_ledger_was_used(s->ledger)) {
         scrub_grants(s, c.os);
     }
-    xen_handoff_report_done(&s->report, start);
+    xen_handoff_report_done(&s->report);
 }
 
 /* --- the announcement ---------------------------------------------------- */
@@ -637,7 +637,7 @@ static const MemoryRegionOps handoff_bar_ops = {
 /*
  * A guest that writes to no port (a kernel before the protocol, or Linux with
  * xen_emul_unplug=never) sets the parameter before it looks for its devices.
- * Xen does not tell QEMU, so look; the guest does not wait for us, so the ledger
+ * Xen does not tell QEMU, so look; the guest does not wait, so the ledger
  * has to decide with the OS running.
  */
 static void poll_param(void *opaque)

@@ -1998,6 +1998,7 @@ static void test_request(void)
     ask(s);
     assert_connected(s, XVDA);
     assert_reads(vbd, 1);
+    g_assert_cmpint(log_count(s, ": 1 handed off, 0 given up"), ==, 3);
     qxen_vbd_close(vbd);
     story_end(s);
 }

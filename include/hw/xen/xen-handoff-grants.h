@@ -57,7 +57,7 @@ XenHandoffGrants *xen_handoff_grants_record(Error **errp);
  * which runs meanwhile is never hit.  Xen's public grant_table.h has the rules
  * ("Invalidating an in-use entry").
  *
- * Returns false with @errp where the table cannot be read, or has not version 1.
+ * Returns false with @errp where the table cannot be read or is of version 2.
  */
 bool xen_handoff_grants_clear(const GArray *domids,
                               const XenHandoffGrants *record,

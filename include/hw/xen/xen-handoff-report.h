@@ -29,11 +29,18 @@ typedef struct XenHandoffReport {
     uint32_t handed_off, given_up, failed, left_alone;
     uint32_t grants_cleared, grants_in_use;
     uint64_t last_duration_us;
+
+    /* private: as they were when this handoff began, and when that was */
+    uint32_t before[4];
+    int64_t since;
 } XenHandoffReport;
 
 /** xen_handoff_report_reset: forget all; also to begin with */
 void xen_handoff_report_reset(XenHandoffReport *r);
 void xen_handoff_report_destroy(XenHandoffReport *r);
+
+/** xen_handoff_report_begin: a handoff begins */
+void xen_handoff_report_begin(XenHandoffReport *r);
 
 /** xen_handoff_report_task: the teardown of one frontend has ended */
 void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task);
@@ -52,11 +59,8 @@ void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
 void xen_handoff_report_grants(XenHandoffReport *r,
                                const XenHandoffGrantCount *count);
 
-/**
- * xen_handoff_report_done: the guest goes on
- * @since: when the handoff began, as g_get_monotonic_time() told
- */
-void xen_handoff_report_done(XenHandoffReport *r, int64_t since);
+/** xen_handoff_report_done: the guest goes on */
+void xen_handoff_report_done(XenHandoffReport *r);
 
 /**
  * xen_handoff_report_visit: show the connections, a list of structs

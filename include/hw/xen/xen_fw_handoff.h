@@ -22,7 +22,7 @@
  */
 #define XEN_FW_HANDOFF_FEATURE "control/platform-feature-fw-handoff"
 
-/* Guest-visible: the "product number" by which firmware asks for its teardown */
+/* Guest-visible: the product number by which firmware asks for its teardown */
 #define XEN_FW_HANDOFF_PRODUCT 0x4657   /* "FW" */
 
 /**
