@@ -52,6 +52,8 @@ def rows(facts):
     seen = linux['linux']
     yield ("firmware's rings mapped in dom0 at Linux's first line",
            len(linux['snapshots']['first-line']['firmware_mapped']))
+    yield ('grant entries of the firmware left when Linux is up',
+           len(linux['snapshots']['os']['firmware_granted']))
     yield ("of 5 broadcasts then, put into the firmware's buffers",
            seen['packets_to_firmware'])
     yield ('frontends that Linux has to reset, and how long it takes',

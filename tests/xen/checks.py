@@ -56,6 +56,26 @@ def handed_off(facts, tag, devices):
            of(devices, at['keys']), same(devices, NO_KEYS))
 
 
+def scrubbed(facts, tag):
+    """Nothing that the firmware permitted is permitted any more at @tag."""
+    yield ('the firmware has granted pages, as its own table shows',
+           len(facts['snapshots']['firmware']['firmware_granted']) > 60, True)
+    yield (f'{tag}: no grant entry of the firmware is left',
+           facts['snapshots'][tag]['firmware_granted'], [])
+
+
+def told(facts, tag, devices):
+    """What QMP says of the handoff, through libxl's own socket."""
+    qmp = facts['qmp'][tag]
+    yield (f'{tag}: QMP says that it is done, and by what',
+           [qmp['state'], qmp['announcement'], qmp['handed-off']],
+           ['done', 'product number 3 (Linux) at port 0x12', len(devices)])
+    yield (f'{tag}: QMP says what became of each connection',
+           {c['frontend']: [c['owner'], c['action']]
+            for c in qmp['connections']},
+           same(devices, ['firmware', 'handed-off']))
+
+
 def os_works(facts, devices):
     yield ('every device works for the OS',
            {d: facts['devices'].get(d, {}).get('works') for d in devices},
@@ -111,8 +131,9 @@ def said(facts, line):
     yield ('the log names each backend as being in InitWait',
            [line for line in facts['dm_log'] if ': handed off in ' in line
             and not line.endswith(' is in InitWait')], [])
-    yield (f'the log ends with "{line}"',
-           facts['dm_log'] and line in facts['dm_log'][-1], True)
+    yield (f'the log says "{line}"',
+           [line in text for text in facts['dm_log'] if ': done' in text],
+           [True])
 
 
 # --- the scenarios ----------------------------------------------------------
@@ -120,8 +141,24 @@ def said(facts, line):
 def naive(facts):
     yield from firmware_connected(facts, ALL)
     yield from handed_off(facts, 'announced', ALL)
+    yield from scrubbed(facts, 'announced')
+    yield from told(facts, 'announced', ALL)
+    yield ("the guest's own log is in QEMU's",
+           [text for text in facts['dm_log'] if ': guest: ' in text],
+           ['qemu-dm: info: xen-fw-handoff: guest: PVOS says hello'])
     yield from os_works(facts, ALL)
     yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+def request(facts):
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'asked', ALL)
+    yield from scrubbed(facts, 'asked')
+    yield from os_works(facts, ALL)
+    yield ('the firmware knew that it may ask, asked, and nothing was left',
+           [any(text.endswith(end) for text in facts['dm_log']) for end in
+            ('the firmware asks for a teardown', HANDED_OFF.format(3, 0),
+             'done: the firmware left nothing')], [True, True, True])
 
 
 def attached_early(facts):
@@ -157,6 +194,7 @@ def linux_works(facts):
 def linux(facts):
     yield from firmware_connected(facts, ALL)
     yield from handed_off(facts, 'first-line', ALL)
+    yield from scrubbed(facts, 'os')
     yield ("no packet went to the firmware's buffers",
            facts['linux']['packets_to_firmware'], 0)
     yield ('Linux found nothing to reset', facts['linux']['resets'], [])
@@ -228,6 +266,8 @@ def linux_without(facts):
     at = facts['snapshots']['first-line']
     yield ("without the device rings are mapped at Linux's first line",
            bool(at['firmware_mapped']), True)
+    yield ('without the device grant entries of the firmware stay for ever',
+           bool(facts['snapshots']['os']['firmware_granted']), True)
     yield ('without the device dom0 writes into the memory of Linux',
            facts['linux']['packets_to_firmware'], 5)
     yield ('without the device Linux resets every frontend',
@@ -237,5 +277,5 @@ def linux_without(facts):
 
 WITH = {'naive': naive, 'late-announce': late_announce, 'mixed': mixed,
         'linux': linux, 'suspend': suspend, 'reboot': reboot,
-        'soft-reset': soft_reset, 'config-errors': config_errors}
+        'soft-reset': soft_reset, 'request': request, 'config-errors': config_errors}
 WITHOUT = {'naive': naive_without, 'linux': linux_without}

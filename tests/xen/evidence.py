@@ -40,6 +40,13 @@ def parse_grants(dump, domid):
     return entries
 
 
+def parse_table(text):
+    """The guest's own table, in use or not, {ref: (domid, frame)}."""
+    return {int(m[1]): (int(m[2]), int(m[3], 16)) for m in re.finditer(
+        r'^(\d+) 0x\w+ (\d+) (0x\w+|0)$', text, re.M)
+        if int(m[1]) >= FIRST_GREF}
+
+
 def parse_ports(dump, domid):
     """States of the guest's event channels, {port: state}."""
     part = re.search(rf'Event channel information for domain {domid}:'
@@ -157,9 +164,11 @@ def parse_replies(text):
 
 # --- all of it --------------------------------------------------------------
 
-def snapshot_facts(store, dump, domid, created, firmware, firmware_grants):
+def snapshot_facts(store, dump, table, domid, created, firmware,
+                   firmware_grants, firmware_table):
     """One snapshot, compared with what the toolstack made and with what the
     firmware left."""
+    entries = parse_table(table)
     frontends = parse_frontends(store, domid)
     grants = parse_grants(dump, domid)
     ports = parse_ports(dump, domid)
@@ -184,6 +193,10 @@ def snapshot_facts(store, dump, domid, created, firmware, firmware_grants):
         'pinned_to_old_frame': [
             ref for ref, (mfn, _, gmfn) in grants.items()
             if firmware_frames.get(mfn, gmfn) != gmfn],
+        'table_entries': len(entries),
+        'firmware_granted': sorted(
+            ref for ref, entry in entries.items()
+            if firmware_table.get(ref) == entry),
         'firmware_ports_bound': [
             d['port'] for d in firmware.values()
             if ports.get(d.get('port')) == BOUND],
@@ -228,12 +241,15 @@ def evidence(directory):
     events = parse_events(read(directory / 'events.log'))
     stores = {}
     dumps = {}
+    tables = {}
     for path in directory.glob('snapshot-*-xenstore.txt'):
         tag = path.name[len('snapshot-'):-len('-xenstore.txt')]
         stores[tag] = parse_xenstore(read(path))
         dumps[tag] = read(directory / f'snapshot-{tag}-xen.txt')
+        tables[tag] = read(directory / f'snapshot-{tag}-grants.txt')
     created = parse_frontends(stores.get('created', {}), domid)
     firmware_grants = parse_grants(dumps.get('firmware', ''), domid)
+    firmware_table = parse_table(tables.get('firmware', ''))
     facts = {
         'scenario': directory.name,
         'status': int(status) if status else None,
@@ -244,8 +260,9 @@ def evidence(directory):
             r"disk (\d): sector 7 says '(.*)'",
             read(directory / 'scenario.log'))},
         'snapshots': {
-            tag: snapshot_facts(stores[tag], dumps[tag], domid, created,
-                                firmware, firmware_grants)
+            tag: snapshot_facts(stores[tag], dumps[tag], tables[tag], domid,
+                                created, firmware, firmware_grants,
+                                firmware_table)
             for tag in sorted(stores, key=lambda t: events.get(
                 t if t == 'created' else f'snapshot {t}', 0))},
         'dm_log': [line for log in ('refused.log', 'qemu-dm.log')

@@ -136,6 +136,7 @@ make_image() {
         cp "$R/usr/share/qemu/$f.bin" "$t/usr/share/qemu/"
     done
     gcc -O2 -Wall -o "$t/usr/bin/xswatch" "$HERE/tools/xswatch.c" -lxenstore
+    gcc -O2 -Wall -o "$t/usr/bin/grants" "$HERE/tools/grants.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/qmp" "$HERE/tools/qmp.c"
     cp "$HERE/dom0/block" "$HERE/dom0/vif-bridge" "$t/etc/xen/scripts/"
     chmod +x "$t"/etc/xen/scripts/*

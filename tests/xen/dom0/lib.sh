@@ -114,6 +114,8 @@ naive() {
     pass 'firmware'
     gate 'announced' 60
     snapshot 'announced'
+    [ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off \
+        grants-cleared grants-in-use
     pass 'announced'
     gate 'done' 60
     snapshot 'done'
@@ -153,6 +155,7 @@ snapshot() {    # snapshot TAG: xenstore, event channels and grants as they are 
     xl dmesg -c >>"$OUT/xen.log"
     xl debug-keys eg
     await 20 "Xen's dump for snapshot '$1'" dump_done "$OUT/snapshot-$1-xen.txt"
+    grants "$DOMID" >"$OUT/snapshot-$1-grants.txt"
 }
 
 # query TAG NAME COMMAND: what QEMU replies to a QMP command, as NAME into qmp-TAG.txt

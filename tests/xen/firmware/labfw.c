@@ -18,6 +18,7 @@
  *   early-gref  first grant reference for the early devices; without it they
  *               use gref and the late ones go on where they end
  *   persistent  "1": negotiate blkif's persistent grants
+ *   request     "1": the firmware asks for its teardown, if it may
  *   reqs        "1": the firmware leaves a read in flight on each disk
  *   gates       points where to wait until lab/go names them: "firmware",
  *               "early", "announced", "done"; data/lab-at says where we are
@@ -937,11 +938,27 @@ static void each(const char *list, void (*attach)(const char *name))
 /* as Linux does */
 static void announce(void)
 {
+    const char *p;
+
     say("magic %u, announcing", inw(0x10));
     outw(0x12, 3);
     outl(0x10, 1);
     outw(0x10, 7);
+    for (p = "PVOS says hello\n"; *p; p++) {
+        outb(0x12, *p);
+    }
     say("announced");
+}
+
+/* as firmware may that knows when it is done */
+static void ask(void)
+{
+    if (store_number("control", "platform-feature-fw-handoff") == 1) {
+        outw(0x12, 0x4657);
+        point("asked");
+    } else {
+        say("nobody to ask");
+    }
 }
 
 /* every OS sets the callback before its xenbus; no interrupt is ever taken */
@@ -1013,6 +1030,9 @@ static bool live(void)
     next_gref = first_gref;
     each("firmware", firmware_device);
     point("firmware");
+    if (option("request")) {
+        ask();
+    }
     if (option("os")) {
         os(first_gref);
         return true;

@@ -1,0 +1,13 @@
+# The firmware knows when it is done and asks for its teardown; then comes an OS.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+
+guest
+start firmware "$ALL" request 1 os 1 late "$ALL" gates "firmware asked done"
+for point in firmware asked 'done'; do
+    gate $point 60
+    snapshot $point
+    pass $point
+done
+written
