@@ -78,8 +78,9 @@ def program(build, env, name):
 def fuzz(build, env, seconds):
     """Fuzz on one core while the caller uses the other."""
     with tempfile.TemporaryFile('w+', errors='replace') as out, \
-            subprocess.Popen([FUZZ, '--seconds', str(seconds)], cwd=build,
-                             env=env, stdout=out, stderr=out) as process:
+            subprocess.Popen([FUZZ, '--seed', '1', '--seconds', str(seconds)],
+                             cwd=build, env=env, stdout=out,
+                             stderr=out) as process:
         try:
             yield
             status = process.wait(timeout=seconds + 120)
