@@ -85,7 +85,8 @@ static bool is_armed(Story *s)
            !strstr(armed, "xen-fw-handoff: inert");
 }
 
-#define WITH_HANDOFF "-device xen-fw-handoff,id=ho "
+/* Long enough for a busy machine; who waits for it says so */
+#define WITH_HANDOFF "-device xen-fw-handoff,id=ho,timeout-ms=60000 "
 #define WITHOUT      ""
 
 static Story *story(const char *handoff, const char *fmt, ...)
@@ -1290,7 +1291,7 @@ static const Fault faults[] = {
 
 static void fault_among(const Fault *fault, unsigned int healthy)
 {
-    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=300 ", "%s", "");
+    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=1000 ", "%s", "");
     g_autofree char *said = NULL;
 
     for (unsigned int i = 0; i < healthy; i++) {
