@@ -135,7 +135,7 @@ def log_grammar():
     part = spec[spec.index('The log\n'):spec.index("``-trace 'xen_fw")]
     return {line: re.compile('.+'.join(map(re.escape,
                                            re.split('<[^>]+>', line))))
-            for line in re.findall(r'^``(.*)``$', part, re.M)}
+            for line in re.findall(r'^``([^`]+)``$', part, re.M)}
 
 
 def check_log(whole):
