@@ -78,16 +78,6 @@ XenHandoffGrants *xen_handoff_grants_record(Error **errp)
     return record;
 }
 
-static bool listed(const GArray *domids, uint16_t domid)
-{
-    for (guint i = 0; i < domids->len; i++) {
-        if (g_array_index(domids, uint16_t, i) == domid) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Whether a backend uses the entry or not, is it the one that was recorded? */
 static bool recorded(const XenHandoffGrants *record, unsigned int ref, Entry e)
 {
@@ -102,7 +92,7 @@ static bool recorded(const XenHandoffGrants *record, unsigned int ref, Entry e)
     return was.raw == e.raw;
 }
 
-bool xen_handoff_grants_clear(const GArray *domids,
+bool xen_handoff_grants_clear(GHashTable *domids,
                               const XenHandoffGrants *record,
                               XenHandoffGrantCount *count, Error **errp)
 {
@@ -117,7 +107,7 @@ bool xen_handoff_grants_clear(const GArray *domids,
         Entry e = { .raw = qatomic_read__nocheck(&table[ref]) };
 
         if ((e.v1.flags & GTF_type_mask) != GTF_permit_access ||
-            !listed(domids, e.v1.domid) ||
+            !g_hash_table_contains(domids, GUINT_TO_POINTER(e.v1.domid)) ||
             (record && !recorded(record, ref, e))) {
             continue;
         }

@@ -350,14 +350,19 @@ static void collect_frontend(const char *name, void *opaque)
     g_ptr_array_add(c->tasks, task);
 }
 
+typedef struct BackendDomids {
+    const XenHandoffStore *store;
+    GHashTable *set;
+} BackendDomids;
+
 static void add_domid(const char *name, void *opaque)
 {
-    Collect *c = opaque;
-    g_autofree char *backend = xen_handoff_trusted_backend(&c->s->store, name);
+    BackendDomids *domids = opaque;
+    g_autofree char *backend = xen_handoff_trusted_backend(domids->store, name);
     uint16_t domid;
 
     if (backend && xen_handoff_backend_domid(backend, &domid)) {
-        g_hash_table_add(c->local, GUINT_TO_POINTER(domid));
+        g_hash_table_add(domids->set, GUINT_TO_POINTER(domid));
     }
 }
 
@@ -369,26 +374,18 @@ static void add_domid(const char *name, void *opaque)
 static void scrub_grants(XenFwHandoff *s, XenHandoffOs os)
 {
     g_autoptr(GHashTable) set = g_hash_table_new(NULL, NULL);
-    g_autoptr(GArray) domids = g_array_new(false, false, sizeof(uint16_t));
+    BackendDomids domids = { &s->store, set };
     XenHandoffGrantCount count = { 0 };
-    Collect c = { .s = s, .local = set };
     Error *err = NULL;
-    GHashTableIter iter;
-    gpointer key;
 
     if (!s->scrub_grants || os == XEN_HANDOFF_OS_UNKNOWN ||
         (os == XEN_HANDOFF_OS_PRESENT && !s->grants)) {
         return;
     }
-    xen_handoff_for_each_frontend(&s->store, add_domid, &c, NULL);
-    g_hash_table_iter_init(&iter, set);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        uint16_t domid = GPOINTER_TO_UINT(key);
-
-        g_array_append_val(domids, domid);
-    }
-    if (xen_handoff_grants_clear(domids, os == XEN_HANDOFF_OS_PRESENT
-                                         ? s->grants : NULL, &count, &err)) {
+    xen_handoff_for_each_frontend(&s->store, add_domid, &domids, NULL);
+    if (xen_handoff_grants_clear(set, os == XEN_HANDOFF_OS_PRESENT ? s->grants
+                                                                   : NULL,
+                                 &count, &err)) {
         xen_handoff_report_grants(&s->report, &count);
     } else {
         warn_reportf_err(err, XEN_FW_HANDOFF_LOG

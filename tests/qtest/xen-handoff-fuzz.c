@@ -25,7 +25,6 @@
 #define ACT_SECONDS   20        /* an act that takes longer hangs */
 #define SETTLE_MS     10000     /* what is closed must be closed by then */
 #define GLANCE_MS     5         /* who connects to garbage waits so long */
-#define DISK_SECTORS  64
 #define PLATFORM_SLOT 4
 #define BAR0          0xc000    /* where we map xen-platform's BAR 0 */
 
@@ -903,34 +902,6 @@ static void os_comes_up(Fuzz *f, GRand *r)
 
 /* --- a round -------------------------------------------------------------- */
 
-static char *temp_file(const char *name, size_t size)
-{
-    g_autofree char *template = g_strdup_printf("xen-handoff-fuzz-%s-XXXXXX",
-                                                name);
-    char *path = NULL;
-    int fd = g_file_open_tmp(template, &path, NULL);
-
-    g_assert_cmpint(fd, >=, 0);
-    g_assert_cmpint(ftruncate(fd, size), ==, 0);
-    close(fd);
-    return path;
-}
-
-/* A disk of 1 MiB whose sectors say what they are */
-static char *temp_disk(void)
-{
-    char *path = temp_file("disk", 1 << 20);
-    FILE *disk = fopen(path, "r+");
-
-    for (int sector = 0; sector < DISK_SECTORS; sector++) {
-        g_assert_cmpint(fseek(disk, sector * QXEN_SECTOR_SIZE, SEEK_SET), ==,
-                        0);
-        fprintf(disk, "sector %d", sector);
-    }
-    fclose(disk);
-    return path;
-}
-
 static Fuzz *fuzz_new(GRand *r)
 {
     static const unsigned int os_devices[] = {
@@ -940,10 +911,10 @@ static Fuzz *fuzz_new(GRand *r)
 
     f->tame = percent(r, 25);
     f->os_device = one_of(r, os_devices);
-    f->log = temp_file("log", 0);
-    f->bios = temp_file("bios", 64 * 1024);
-    f->disk[0] = temp_disk();
-    f->disk[1] = temp_disk();
+    f->log = qxen_temp_file("log", 0);
+    f->bios = qxen_temp_file("bios", 64 * 1024);
+    f->disk[0] = qxen_temp_disk();
+    f->disk[1] = qxen_temp_disk();
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM, 0, f->wire), ==, 0);
     f->qts = qtest_initf(
         "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
@@ -1077,7 +1048,7 @@ static void run_round(void)
             random_act(f, r);
         }
         if (f->os_up) {
-            unsigned int sector = below(rand, DISK_SECTORS);
+            unsigned int sector = below(rand, QXEN_DISK_SECTORS);
             bool thoroughly = percent(rand, 25);
 
             check_os(f, sector, thoroughly);

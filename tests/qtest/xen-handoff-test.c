@@ -40,32 +40,6 @@ typedef struct Story {
     bool armed;                 /* with a watch of ours on device/ */
 } Story;
 
-static char *temp_file(const char *name, size_t size)
-{
-    g_autofree char *template = g_strdup_printf("xen-handoff-%s-XXXXXX", name);
-    char *path = NULL;
-    int fd = g_file_open_tmp(template, &path, NULL);
-
-    g_assert_cmpint(fd, >=, 0);
-    g_assert_cmpint(ftruncate(fd, size), ==, 0);
-    close(fd);
-    return path;
-}
-
-/* A disk of 1 MiB whose sectors say what they are */
-static char *temp_disk(void)
-{
-    char *path = temp_file("disk", 1 << 20);
-    FILE *f = fopen(path, "r+");
-
-    for (int sector = 0; sector < 64; sector++) {
-        g_assert_cmpint(fseek(f, sector * QXEN_SECTOR_SIZE, SEEK_SET), ==, 0);
-        fprintf(f, "sector %d", sector);
-    }
-    fclose(f);
-    return path;
-}
-
 static char *story_log(Story *s)
 {
     char *text;
@@ -100,9 +74,9 @@ static Story *story(const char *handoff, const char *fmt, ...)
     va_start(ap, fmt);
     extra = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    s->log = temp_file("log", 0);
-    s->bios = temp_file("bios", 64 * 1024);
-    s->disk = temp_disk();
+    s->log = qxen_temp_file("log", 0);
+    s->bios = qxen_temp_file("bios", 64 * 1024);
+    s->disk = qxen_temp_disk();
     s->qts = qtest_initf(
         "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
         "-object memory-backend-memfd,id=ram,size=64M,share=on "
@@ -1170,7 +1144,7 @@ static void save_to(Story *s, const char *file)
 static void test_migration(const void *data)
 {
     const Migration *m = data;
-    g_autofree char *path = temp_file("vmstate", 0);
+    g_autofree char *path = qxen_temp_file("vmstate", 0);
     g_autofree char *uri = g_strdup_printf("file:%s", path);
     Story *s = story(m->from, ONE_DISK);
     QXenVbd *vbd;
@@ -1198,7 +1172,7 @@ static void test_migration(const void *data)
 /* Only one that has fired needs the device on the other side */
 static void test_migration_refused(void)
 {
-    g_autofree char *path = temp_file("vmstate", 0);
+    g_autofree char *path = qxen_temp_file("vmstate", 0);
     g_autofree char *uri = g_strdup_printf("file:%s", path);
     Story *s = story(WITH_HANDOFF, ONE_DISK);
 
@@ -1237,7 +1211,7 @@ static void job(Story *s, const char *id)
 /* A snapshot is of a guest that may have an OS, whatever it was since */
 static void test_snapshot(void)
 {
-    g_autofree char *path = temp_file("snapshot", 0);
+    g_autofree char *path = qxen_temp_file("snapshot", 0);
     Story *s = story(WITH_HANDOFF, "-device xen-disk,drive=file0,vdev=xvda "
                      "-blockdev driver=file,filename=%s,node-name=snapfile ",
                      path);
@@ -1545,13 +1519,13 @@ static void test_kvm(void)
 {
     Story s = { NULL };
 
-    s.bios = temp_file("bios", 64 * 1024);
+    s.bios = qxen_temp_file("bios", 64 * 1024);
     if (!has_kvm_xen(s.bios)) {
         unlink(s.bios);
         g_free(s.bios);
         return;
     }
-    s.log = temp_file("log", 0);
+    s.log = qxen_temp_file("log", 0);
     s.qts = qtest_initf("-machine pc -m 64 -nodefaults -S -bios %s " KVM_XEN
                         " -cpu host,+xen-vapic " WITH_HANDOFF "2>%s", s.bios,
                         s.log);

@@ -47,7 +47,7 @@ XenHandoffGrants *xen_handoff_grants_record(Error **errp);
 
 /**
  * xen_handoff_grants_clear: take the firmware's entries out of the grant table
- * @domids: of uint16_t: only entries for these domains
+ * @domids: set of GUINT_TO_POINTER(domid): only entries for these domains
  * @record: only entries that are the very same there, with their frame; NULL if
  *          no OS has run, so that all are the firmware's
  * @count: how many
@@ -59,7 +59,7 @@ XenHandoffGrants *xen_handoff_grants_record(Error **errp);
  *
  * Returns false with @errp where the table cannot be read or is of version 2.
  */
-bool xen_handoff_grants_clear(const GArray *domids,
+bool xen_handoff_grants_clear(GHashTable *domids,
                               const XenHandoffGrants *record,
                               XenHandoffGrantCount *count, Error **errp);
 

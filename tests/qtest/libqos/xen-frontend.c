@@ -39,6 +39,35 @@
 #define TIMEOUT_MS  10000
 #define POLL_US     500
 
+/* --- files of a test ------------------------------------------------------ */
+
+char *qxen_temp_file(const char *name, size_t size)
+{
+    g_autofree char *template = g_strdup_printf("xen-handoff-%s-XXXXXX", name);
+    char *path = NULL;
+    int fd = g_file_open_tmp(template, &path, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, size), ==, 0);
+    close(fd);
+    return path;
+}
+
+char *qxen_temp_disk(void)
+{
+    char *path = qxen_temp_file("disk", 1 << 20);
+    FILE *disk = fopen(path, "r+");
+
+    g_assert_nonnull(disk);
+    for (int sector = 0; sector < QXEN_DISK_SECTORS; sector++) {
+        g_assert_cmpint(fseek(disk, sector * QXEN_SECTOR_SIZE, SEEK_SET), ==,
+                        0);
+        fprintf(disk, "sector %d", sector);
+    }
+    fclose(disk);
+    return path;
+}
+
 /* --- waiting ------------------------------------------------------------- */
 
 /* Pause a little; returns false if @start was too long ago */

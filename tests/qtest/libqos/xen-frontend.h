@@ -119,6 +119,27 @@ typedef struct QXenOpen {
     unsigned int maps, ports, watches, handles;
 } QXenOpen;
 
+/* --- files of a test ------------------------------------------------------ */
+
+#define QXEN_DISK_SECTORS 64
+
+/**
+ * qxen_temp_file:
+ * @name: what it is, for its name
+ * @size: its size in bytes
+ *
+ * Returns: path of a new file full of zeros; unlink() and g_free() it
+ */
+char *qxen_temp_file(const char *name, size_t size);
+
+/**
+ * qxen_temp_disk:
+ *
+ * Returns: path of a new image of 1 MiB, of which the first QXEN_DISK_SECTORS
+ * sectors say what they are: "sector 5"; unlink() and g_free() it
+ */
+char *qxen_temp_disk(void);
+
 /* --- the guest ----------------------------------------------------------- */
 
 /**
