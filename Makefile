@@ -4,6 +4,7 @@ help:
 	@echo "make build        fetch QEMU's source, add the overlay, build build/qemu-system-x86_64"
 	@echo "make demo         a guest on a real Xen without and with the device, in one table"
 	@echo "make test         all tests: those of test-quick, and guests on a real Xen"
+	@echo "make test-xen     the whole matrix of guests on a real Xen, with a table of its cells"
 	@echo "make test-quick   unit tests, qtests and a minute of fuzz, no Xen"
 	@echo "make test-asan    test-quick on a QEMU built with ASan and UBSan: any report fails"
 	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
@@ -17,6 +18,9 @@ demo: build
 test: build
 	@tests/xen/setup.sh
 	@python3 scripts/test.py
+test-xen: build
+	@tests/xen/setup.sh
+	@python3 scripts/test.py --matrix
 test-quick: build
 	@python3 scripts/test.py --quick
 test-asan:
@@ -30,4 +34,4 @@ coverage:
 	@python3 scripts/coverage.py
 clean:
 	@scripts/clean.sh
-.PHONY: help build demo test test-quick test-asan fuzz coverage clean
+.PHONY: help build demo test test-xen test-quick test-asan fuzz coverage clean

@@ -4,7 +4,8 @@
 Unit tests, qtests and a minute of fuzz first, then the guests on a real Xen.
 One line per check, the last line is "N passed, N failed".  With names of
 scenarios as arguments only those guests: scripts/test.py naive mixed.  With
---quick no Xen; with --variant no Xen either, on another build of QEMU.
+--quick no Xen; with --variant no Xen either, on another build of QEMU.  With
+--matrix all guests on a real Xen and nothing else: make test-xen.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
@@ -27,12 +28,13 @@ REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
 FUZZ = 'tests/qtest/xen-handoff-fuzz'
 sys.path.insert(0, str(TOP / 'tests' / 'xen'))
 
-import checks       # noqa: E402
 import evidence     # noqa: E402
 import lab          # noqa: E402
+import matrix       # noqa: E402
 
 passed, failures = 0, []
 said = []       # by the device, in all tests
+green = {}      # {scenario: whether all of its checks passed}
 
 
 def result(ok, text, detail=''):
@@ -167,6 +169,7 @@ def unittests(module):
 def scenarios(name, expected):
     for scenario, check in expected.items():
         directory = TOP / 'build' / 'xen' / name / scenario
+        failed = len(failures)
         where = f'{name}/{scenario}'
         try:
             facts = evidence.evidence(directory)
@@ -184,16 +187,34 @@ def scenarios(name, expected):
         except (KeyError, IndexError, TypeError, ValueError) as e:
             result(False, f'{where}: the evidence is not complete',
                    f': {e!r}, see {directory}')
+        green[scenario] = len(failures) == failed
 
 
 def labs(only):
     runs = {name: {s: check for s, check in expected.items() if s in only}
-            for name, expected in (('with', checks.WITH),
-                                   ('without', checks.WITHOUT))}
+            for name, expected in (('with', matrix.WITH),
+                                   ('without', matrix.WITHOUT))}
     lab.run_pair({name: list(expected) for name, expected in runs.items()
                   if expected})
     for name, expected in runs.items():
         scenarios(name, expected)
+
+
+def whole_matrix():
+    """All guests, then one line per cell."""
+    where = lab.run_matrix(list(matrix.WITH))
+    for scenario, check in matrix.WITH.items():
+        scenarios(where.get(scenario, 'none'), {scenario: check})
+    for group in matrix.GROUPS:
+        print(f'\n{group}')
+        for of, text, scenario in matrix.CELLS:
+            if of == group:
+                verdict = 'green' if green[scenario] else 'RED'
+                print(f'    {verdict:6} {text}  [{scenario}]')
+        for of, text, why in matrix.ABSENT:
+            if of == group:
+                print(f'    absent {text}: {why}')
+    print()
 
 
 def main():
@@ -201,20 +222,25 @@ def main():
     parser.add_argument('--quick', action='store_true', help='without Xen')
     parser.add_argument('--variant', choices=BUILDS, default='plain',
                         help='which build of QEMU; implies --quick')
+    parser.add_argument('--matrix', action='store_true',
+                        help='all guests on a real Xen')
     parser.add_argument('--fuzz', type=int, default=60, metavar='SECONDS')
     parser.add_argument('scenario', nargs='*',
-                        help=f'among {" ".join(checks.WITH)}')
+                        help=f'among {" ".join(matrix.WITH)}')
     args = parser.parse_args()
-    unknown = [name for name in args.scenario if name not in checks.WITH]
+    unknown = [name for name in args.scenario if name not in matrix.WITH]
     if unknown:
         sys.exit(f'test: no scenario {unknown[0]}; there are: '
-                 f'{" ".join(checks.WITH)}')
+                 f'{" ".join(matrix.WITH)}')
     start = time.monotonic()
-    if not args.scenario:
-        quick(args.variant, args.fuzz)
-    if not args.quick and args.variant == 'plain':
-        labs(args.scenario or list(checks.WITH))
-    check_log(whole=not args.scenario)
+    if args.matrix:
+        whole_matrix()
+    else:
+        if not args.scenario:
+            quick(args.variant, args.fuzz)
+        if not args.quick and args.variant == 'plain':
+            labs(args.scenario or matrix.SHORT)
+    check_log(whole=not args.scenario and not args.matrix)
     print(f'tests took {time.monotonic() - start:.0f} s')
     if failures:
         print('What failed, once more:', *failures, sep='\n')

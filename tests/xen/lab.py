@@ -19,6 +19,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -48,6 +49,13 @@ def scenarios():
 
 def default_timeout(names):
     return 120 + 120 * len(names)
+
+
+# time runs slower here than on real hardware, and never the same
+WITH_DEVICE = '-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000'
+
+# No scenario waits longer without saying so; the rest is for a busy machine
+SILENCE = 240
 
 
 def make_overlay(work, qemu, names, dm_args):
@@ -118,6 +126,7 @@ class Console:
         self.rest = ''
         self.start = time.monotonic()
         self.began = None
+        self.heard = self.start
         self.last = 'dom0 to boot'      # what we are waiting for
         self.boot_seconds = None
 
@@ -137,7 +146,7 @@ class Console:
                 self.line(m[2])
 
     def line(self, text):
-        now = time.monotonic()
+        now = self.heard = time.monotonic()
         self.last = text
         if text == 'dom0 is up':
             self.boot_seconds = now - self.start
@@ -157,6 +166,22 @@ def fetch(work, out):
         # ':': zeros look like a very long series of empty .lzma files
         with tarfile.open(work / 'out.img', 'r:') as t:
             t.extractall(out)
+
+
+def keep_state(monitor, out, say):
+    """Of a lab that hangs: what can be looked at, and what can be run on."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(300)
+        s.connect(str(monitor))
+        # the prompt returns when the migration is done
+        s.sendall(b'stop\ninfo registers -a\ninfo lapic\ninfo irq\n'
+                  b'migrate "exec:gzip -1 >' + bytes(out / 'hang.gz')
+                  + b'"\ninfo migrate\nquit\n')
+        with open(out / 'hang.txt', 'wb') as f:
+            while data := s.recv(65536):
+                f.write(data)
+        say(f'its state is in {os.path.relpath(out)}/hang.txt and, for '
+            '-incoming "exec:gunzip -c hang.gz", hang.gz')
 
 
 def stop(process):
@@ -212,14 +237,17 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False):
             f'({timeout:.0f} s at most)')
         console = Console(out / 'serial.log', say)
         end = time.monotonic() + timeout
-        while process.poll() is None and time.monotonic() < end:
+        while (process.poll() is None and time.monotonic() < end
+               and time.monotonic() < console.heard + SILENCE):
             console.poll()
             time.sleep(0.2)
         console.poll()
         timed_out = process.poll() is None
         if timed_out:
-            say(f'TIME-OUT after {timeout:.0f} s; the last sign of life: '
-                f'{console.last}')
+            say(f'TIME-OUT after {time.monotonic() - console.start:.0f} s; '
+                f'the last sign of life: {console.last}')
+            if not keep:
+                keep_state(monitor, out, say)
         fetch(work, out)
         if timed_out and keep:
             cleanup.pop_all()
@@ -248,9 +276,7 @@ def run_pair(runs):
     @runs is {'with': [scenario...], 'without': [...]}; they run side by side
     where the machine has the cores.  Returns the worst of their results.
     """
-    # time runs slower here than on real hardware, and never the same
-    dm_args = {'with': '-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000',
-               'without': ''}
+    dm_args = {'with': WITH_DEVICE, 'without': ''}
 
     def one(name):
         return run(name, runs[name], dm_args[name],
@@ -258,6 +284,32 @@ def run_pair(runs):
 
     with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as pool:
         return max(pool.map(one, runs))
+
+
+def run_matrix(names):
+    """Run scenarios NAMES with the device, in as many labs as it takes.
+
+    Where the machine has the cores, two labs share them.  A lab that hangs
+    takes one scenario with it, the rest go on in another.  Returns the
+    directory in build/xen of each scenario, {scenario: directory}.
+    """
+    labs = 2 if (os.cpu_count() or 1) >= 4 else 1
+    where = {}
+
+    def share(n):
+        todo, attempt = names[n::labs], 0
+        while todo:
+            name = f'matrix-{n}-{attempt}'
+            run(name, todo, WITH_DEVICE,
+                say=lambda text: print(f'{name}: {text}', flush=True))
+            done = [s for s in todo
+                    if (TOP / 'build' / 'xen' / name / s / 'status').exists()]
+            where.update({s: name for s in done + todo[len(done):][:1]})
+            todo, attempt = todo[len(done) + 1:], attempt + 1
+
+    with ThreadPoolExecutor(labs) as pool:
+        list(pool.map(share, range(labs)))
+    return where
 
 
 def main():

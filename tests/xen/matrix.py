@@ -1,0 +1,190 @@
+"""The matrix: every scenario, which cells it fills, what its evidence has to be.
+
+Whether a check can fail at all shows in the run without the device: the very
+facts that must be clean there are seen dirty.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+from checks import *    # noqa: F401, F403 - its vocabulary
+
+GROUPS = ['Firmware', 'OS', 'Backend', 'Toolstack']
+CELLS = []      # (group, what it is, scenario)
+WITH = {}       # of guests with the device: {scenario: check}
+SHORT = []      # those of them that "make test" runs
+WITHOUT = {}    # of guests without it
+
+# What cannot be had here, (group, what it is, why)
+ABSENT = []
+
+
+def scenario(*cells, short=False):
+    """Decorate the check of the scenario of the same name."""
+    def register(check):
+        name = check.__name__.replace('_', '-')
+        WITH[name] = check
+        CELLS.extend((group, text, name) for group, text in cells)
+        if short:
+            SHORT.append(name)
+        return check
+    return register
+
+
+def without(check):
+    """Decorate the check of the same scenario without the device."""
+    name = check.__name__.removesuffix('_without').replace('_', '-')
+    WITHOUT[name] = check
+    return check
+
+
+@scenario(('Firmware', 'leaves disks on blkback and qdisk and a NIC connected'),
+          ('OS', 'resets nothing: magic, product, build, unplug, log, devices'),
+          ('Backend', 'blkback on loop, qdisk on raw, netback'),
+          short=True)
+def naive(facts):
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'announced', ALL)
+    yield from scrubbed(facts, 'announced')
+    yield from told(facts, 'announced', ALL)
+    yield ("the guest's own log is in QEMU's",
+           [text for text in facts['dm_log'] if ': guest: ' in text],
+           ['qemu-dm: info: xen-fw-handoff: guest: PVOS says hello'])
+    yield from os_works(facts, ALL)
+    yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+@scenario(('Firmware', 'asks for the teardown itself'), short=True)
+def request(facts):
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'asked', ALL)
+    yield from scrubbed(facts, 'asked')
+    yield from os_works(facts, ALL)
+    yield ('the firmware knew that it may ask, asked, and nothing was left',
+           [any(text.endswith(end) for text in facts['dm_log']) for end in
+            ('the firmware asks for a teardown', HANDED_OFF.format(3, 0),
+             'done: the firmware left nothing')], [True, True, True])
+
+
+def attached_early(facts):
+    yield from untouched(facts, 'early', 'done', ALL)
+    yield from still_works(facts, ALL)
+    yield from os_works(facts, ALL)
+
+
+@scenario(('OS', 'OpenBSD: attaches its devices, then unplugs'), short=True)
+def late_announce(facts):
+    yield from attached_early(facts)
+    yield from said(facts, HANDED_OFF.format(0, 3))
+
+
+@scenario(('OS', 'attaches one device, announces itself, attaches the rest'),
+          ('Firmware', 'leaves some of the devices connected'), short=True)
+def mixed(facts):
+    firmware = [DISKS[1], NIC]
+    yield from firmware_connected(facts, firmware)
+    yield from untouched(facts, 'early', 'announced', DISKS[:1])
+    yield from still_works(facts, DISKS[:1])
+    yield from handed_off(facts, 'announced', firmware)
+    yield from os_works(facts, ALL)
+    # whether the disk of the OS was connected yet depends on who was first to
+    # notice HVM_PARAM_CALLBACK_IRQ, the OS's own driver or the device
+    yield from said(facts, '2 handed off, 0 given up, 0 failed')
+
+
+def linux_works(facts):
+    linux = facts['linux']
+    yield ('Linux reads both disks', linux['disks'],
+           {'xvda': 'LABDISK0 sector 5', 'xvdb': 'LABDISK1 sector 5'})
+    yield ('Linux pings dom0', linux['ping'], True)
+
+
+@scenario(('OS', 'Linux 6.1, PV devices only'), short=True)
+def linux(facts):
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'first-line', ALL)
+    yield from scrubbed(facts, 'os')
+    yield ("no packet went to the firmware's buffers",
+           facts['linux']['packets_to_firmware'], 0)
+    yield ('Linux found nothing to reset', facts['linux']['resets'], [])
+    yield from linux_works(facts)
+    yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+def goes_on(facts, suspends):
+    seen = facts['linux']['alive'][suspends]
+    yield (f'Linux reads both disks and pings after suspend {suspends}',
+           [seen['xvda'], seen['xvdb'], seen['ping']],
+           [f'LABDISK0 sector {seen["sector"]}',
+            f'LABDISK1 sector {seen["sector"]}', True])
+
+
+@scenario(('OS', 'Linux after xl save -c, xl save and xl restore'), short=True)
+def suspend(facts):
+    before = facts['before']
+    yield ('the checkpoint makes Linux announce itself again',
+           before['product_writes'], 1)
+    yield from said(before, HANDED_OFF.format(3, 0))
+    yield from untouched(before, 'ready', 'checkpoint', ALL)
+    yield from goes_on(facts, 1)
+    yield ('QEMU runs after the checkpoint',
+           facts['qmp']['checkpoint']['status']['status'], 'running')
+    yield from not_armed(facts)
+    yield from connected(facts, 'restored', ALL)
+    yield from goes_on(facts, 2)
+
+
+@scenario(('Toolstack', 'the guest reboots'), short=True)
+def reboot(facts):
+    yield from said(facts['before'], HANDED_OFF.format(3, 0))
+    yield ('the guest has become another domain',
+           facts['domid'] > facts['before']['domid'], True)
+    yield from naive(facts)
+
+
+@scenario(('Toolstack', 'soft reset'), short=True)
+def soft_reset(facts):
+    yield from said(facts['before'], HANDED_OFF.format(3, 0))
+    yield ('the guest is still the same domain', facts['domid'],
+           facts['before']['domid'])
+    yield from attached_early(facts)
+    yield from not_armed(facts)
+
+
+@scenario(('Toolstack', 'two devices, no xen-platform: one clear sentence each'),
+          short=True)
+def config_errors(facts):
+    text = '\n'.join(facts['dm_log'])
+    yield ('a second device is refused in one sentence',
+           'at most one xen-fw-handoff device is permitted' in text, True)
+    yield ('without xen-platform it is inert, says so, and the guest runs',
+           ['xen-fw-handoff: inert, no announcement can be seen: the machine '
+            'has no xen-platform device' in text, facts['status']], [True, 0])
+
+
+@without
+def naive_without(facts):
+    """The failure that we cure: the other checks can tell."""
+    yield from firmware_connected(facts, ALL)
+    yield ('without the device both disks are lost to the OS',
+           {d: facts['devices'].get(d, {}).get('works') for d in DISKS},
+           same(DISKS, False))
+    at = facts['snapshots']['done']
+    yield ('without the device pages of the firmware stay mapped',
+           bool(at['firmware_mapped']), True)
+    yield ('without the device a grant of the OS leads to an old page',
+           bool(at['pinned_to_old_frame']), True)
+
+
+@without
+def linux_without(facts):
+    yield from firmware_connected(facts, ALL)
+    at = facts['snapshots']['first-line']
+    yield ("without the device rings are mapped at Linux's first line",
+           bool(at['firmware_mapped']), True)
+    yield ('without the device grant entries of the firmware stay for ever',
+           bool(facts['snapshots']['os']['firmware_granted']), True)
+    yield ('without the device dom0 writes into the memory of Linux',
+           facts['linux']['packets_to_firmware'], 5)
+    yield ('without the device Linux resets every frontend',
+           facts['linux']['resets'], ALL)
+    yield from linux_works(facts)
