@@ -36,7 +36,7 @@ variant() {
                 --extra-ldflags=-static-libubsan --extra-ldflags=-Wl,--exclude-libs,libubsan.a" ;;
         coverage) dir=build-coverage
             CONFIGURE="$CONFIGURE --enable-gcov -Doptimization=0
-                --extra-cflags=-fprofile-filter-files=hw/xen/xen.*handoff" ;;
+                --extra-cflags=-fprofile-filter-files=hw/.*/xen.*handoff" ;;
         *) die "no variant $1; usage: scripts/build.sh [asan|coverage]" ;;
     esac
 }

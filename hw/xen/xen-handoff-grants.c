@@ -55,6 +55,7 @@ static uint64_t *map_table(unsigned int *frames, Error **errp)
         error_setg(errp, "the guest has no grant table");
         return NULL;
     }
+    trace_xen_fw_handoff_grant_table(*frames);
     table = ops->map_grant_table(*frames);
     if (!table) {
         error_setg_errno(errp, errno, "cannot map the guest's grant table");

@@ -12,6 +12,7 @@
 #include "qemu/error-report.h"
 #include "hw/xen/xen_fw_handoff.h"
 #include "hw/xen/xen-handoff-guest-log.h"
+#include "trace.h"
 
 #define LOG_CLOCK QEMU_CLOCK_REALTIME   /* RateLimit's */
 
@@ -45,8 +46,11 @@ void xen_handoff_guest_log_destroy(XenHandoffGuestLog *log)
 static void end_line(XenHandoffGuestLog *log)
 {
     int64_t now = qemu_clock_get_ns(LOG_CLOCK);
+    bool dropped = log->written >= XEN_HANDOFF_GUEST_LOG_MAX ||
+                   now < log->silent_until;
 
-    if (log->written >= XEN_HANDOFF_GUEST_LOG_MAX || now < log->silent_until) {
+    trace_xen_fw_handoff_guest_line(log->len, dropped);
+    if (dropped) {
         /* Told once, when the next may be written, whether or not one comes */
         if (!timer_pending(&log->timer) && now < log->silent_until) {
             timer_mod_ns(&log->timer, log->silent_until);

@@ -10,6 +10,7 @@
 #include "hw/xen/xen_fw_handoff.h"
 #include "hw/xen/xen-handoff-report.h"
 #include "hw/xen/xen-handoff-store.h"
+#include "trace.h"
 
 typedef struct Connection {
     char *frontend, *backend;
@@ -42,6 +43,8 @@ static void add_connection(XenHandoffReport *r, const char *frontend,
 
     *c = (Connection) { g_strdup(frontend), g_strdup(backend ?: ""),
                         owner_names[owner], action, us };
+    trace_xen_fw_handoff_result(c->frontend, c->backend, c->owner, c->action,
+                                c->us);
     g_ptr_array_add(r->connections, c);
 }
 

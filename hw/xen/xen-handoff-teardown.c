@@ -204,6 +204,8 @@ static void teardown_local(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
         xen_device_backend_set_state(xendev, XenbusStateInitWait);
     }
     task->backend_state = xendev->backend_state;
+    trace_xen_fw_handoff_backend_state(
+        task->backend, xen_handoff_state_name(task->backend_state));
     finish(task, XEN_HANDOFF_DONE, start);
 }
 

@@ -168,10 +168,18 @@ static XenHandoffOs record_grants(XenFwHandoff *s)
     return os;
 }
 
+static void set_state(XenFwHandoff *s, State state)
+{
+    trace_xen_fw_handoff_state(qapi_enum_lookup(&state_names, s->state),
+                               qapi_enum_lookup(&state_names, state));
+    s->state = state;
+}
+
 /* --- the ledger's watch -------------------------------------------------- */
 
 static void schedule_poll(XenFwHandoff *s)
 {
+    trace_xen_fw_handoff_poll(POLL_PARAM_MS);
     timer_mod(s->param_timer,
               qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + POLL_PARAM_MS);
 }
@@ -239,6 +247,7 @@ static void disarm(XenFwHandoff *s)
 {
     timer_del(s->param_timer);
     if (s->watch) {
+        trace_xen_fw_handoff_unwatch(s->store.root);
         xs_node_unwatch(s->store.xsh, s->watch);
         s->watch = NULL;
     }
@@ -262,6 +271,7 @@ static void arm(XenFwHandoff *s)
     if (!s->store.xsh) {
         error_setg_errno(&err, errno, "cannot open xenstore");
     } else {
+        trace_xen_fw_handoff_watch(s->store.root);
         s->watch = xs_node_watch(s->store.xsh, domain, "device",
                                  device_changed, s, &err);
     }
@@ -273,11 +283,12 @@ static void arm(XenFwHandoff *s)
         warn_reportf_err(err, XEN_FW_HANDOFF_LOG
                          "inert, connections of the firmware will stay: ");
         disarm(s);
-        s->state = STATE_INERT;
+        set_state(s, STATE_INERT);
         return;
     }
-    s->state = STATE_ARMED;
+    set_state(s, STATE_ARMED);
     info_report(XEN_FW_HANDOFF_LOG "armed for domain %u", xen_domid);
+    trace_xen_fw_handoff_tell(domain, XEN_FW_HANDOFF_FEATURE);
     xs_node_printf(s->store.xsh, XBT_NULL, domain, XEN_FW_HANDOFF_FEATURE,
                    &err, "1");
     if (err) {
@@ -401,7 +412,7 @@ static void handoff(XenFwHandoff *s)
     Error *err = NULL;
     Collect c = { .s = s, .os = read_os(&err), .local = local, .tasks = tasks };
 
-    s->state = STATE_HANDING_OFF;
+    set_state(s, STATE_HANDING_OFF);
     xen_handoff_report_begin(&s->report);
     if (err) {
         warn_reportf_err(err, XEN_FW_HANDOFF_LOG
@@ -516,12 +527,13 @@ static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint64_t val)
         s->done = true;
         if (s->store.xsh) {
             what = describe(kind, addr, val);
+            trace_xen_fw_handoff_announced(what);
             info_report(XEN_FW_HANDOFF_LOG "announced by %s", what);
             s->report.announcement = g_steal_pointer(&what);
             s->followed = BIT(kind) | BIT(KIND_LOG) | BIT(KIND_CALLBACK);
             handoff(s);
             disarm(s);
-            s->state = STATE_DONE;
+            set_state(s, STATE_DONE);
         }
     } else if (s->report.announcement && !(s->followed & BIT(kind))) {
         s->followed |= BIT(kind);
@@ -540,6 +552,7 @@ static void firmware_request(XenFwHandoff *s)
         s->requests > MAX_REQUESTS) {
         return;
     }
+    trace_xen_fw_handoff_request(s->requests);
     if (s->requests++ == MAX_REQUESTS) {
         warn_report(XEN_FW_HANDOFF_LOG "the firmware has asked for %u "
                     "teardowns, no more are done", MAX_REQUESTS);
@@ -549,7 +562,7 @@ static void firmware_request(XenFwHandoff *s)
     } else {
         info_report(XEN_FW_HANDOFF_LOG "the firmware asks for a teardown");
         handoff(s);
-        s->state = STATE_ARMED;
+        set_state(s, STATE_ARMED);
     }
 }
 
@@ -618,6 +631,7 @@ static void handoff_bar_write(void *opaque, hwaddr addr, uint64_t val,
     XenFwHandoff *s = opaque;
 
     addr += BAR_UNPLUG_ALL;
+    trace_xen_fw_handoff_bar_write(addr, val);
     announce(s, bar_announces(addr, val), addr, val);
     memory_region_dispatch_write(s->bar, addr, val, MO_8,
                                  MEMTXATTRS_UNSPECIFIED);
@@ -692,7 +706,11 @@ static void xen_fw_handoff_machine_done(Notifier *n, void *data)
     memory_region_add_subregion(s->bar, BAR_UNPLUG_ALL, &s->bar_io);
 }
 
-static void xen_fw_handoff_reset_hold(Object *obj, ResetType type)
+/*
+ * In the last phase: QEMU's own Xen clears HVM_PARAM_CALLBACK_IRQ in the one
+ * before, and what is seen when arming is the firmware's only if it is 0.
+ */
+static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
 {
     XenFwHandoff *s = XEN_FW_HANDOFF(obj);
 
@@ -703,11 +721,11 @@ static void xen_fw_handoff_reset_hold(Object *obj, ResetType type)
     disarm(s);
     xen_handoff_report_reset(&s->report);
     s->followed = 0;
-    s->state = STATE_DONE;
     /* What is restored has long been handed off, or never had to be */
     s->done = type == RESET_TYPE_SNAPSHOT_LOAD ||
               runstate_check(RUN_STATE_INMIGRATE);
     if (s->done) {
+        set_state(s, STATE_DONE);
         info_report(XEN_FW_HANDOFF_LOG "not armed: the guest is restored, its "
                     "connections are its OS's");
     } else {
@@ -720,7 +738,7 @@ static int xen_fw_handoff_post_load(void *opaque, int version_id)
     XenFwHandoff *s = opaque;
 
     s->done = true;
-    s->state = STATE_DONE;
+    set_state(s, STATE_DONE);
     disarm(s);
     return 0;
 }
@@ -775,7 +793,7 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
         return;
     }
     if (!s->kinds) {
-        s->state = STATE_DISABLED;
+        set_state(s, STATE_DISABLED);
         warn_report(XEN_FW_HANDOFF_LOG "disabled, connections of the firmware "
                     "will stay: every kind of announcement is switched off");
         return;
@@ -898,7 +916,7 @@ static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
     dc->vmsd = &vmstate_xen_fw_handoff;
     dc->hotpluggable = false;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
-    rc->phases.hold = xen_fw_handoff_reset_hold;
+    rc->phases.exit = xen_fw_handoff_reset_exit;
     device_class_set_props(dc, xen_fw_handoff_properties);
     object_class_property_add_enum(klass, "state", "XenFwHandoffState",
                                    &state_names, xen_fw_handoff_get_state,

@@ -1857,6 +1857,58 @@ static void test_state_properties(void)
     story_end(s);
 }
 
+/* --- traces --------------------------------------------------------------- */
+
+/* Every effect is in the trace and has happened, and they are in order */
+static void test_trace(void)
+{
+    static const char *const order[] = {
+        "watch /local/domain/", "state inert -> armed", "tell /local/domain/",
+        "saw " XVDA " in Connected", "write port 0x12 value 0x3 size 2",
+        "announced product number 3", "state armed -> handing-off",
+        "local " XVDA, "frontend_state " XVDA " -> Initialising",
+        "remove " FRONTEND XVDA "/", "frontend_state " XVDA " -> Initialising",
+        "backend_state " QDISK "51712 is in InitWait",
+        "result " XVDA " at " QDISK "51712 of firmware: handed-off",
+        "grant_table ", "grant ", "unwatch /local/domain/",
+        "state handing-off -> done", "guest_line 2 bytes, dropped 0",
+    };
+    Story *s = story("-trace 'xen_fw_handoff_*' " WITH_HANDOFF, ONE_DISK);
+    g_autofree char *had = NULL, *text = NULL;
+    g_auto(GStrv) keys = NULL;
+    const char *at;
+    int gone = 0;
+
+    firmware_boots_from(s, XVDA);
+    firmware_grants(s);
+    had = keys_of(s, XVDA);
+    announce(s);
+    qtest_outb(s->qts, 0x12, 'h');
+    qtest_outb(s->qts, 0x12, 'i');
+    qtest_outb(s->qts, 0x12, '\n');
+
+    keys = g_strsplit(had, " ", 0);
+    for (char **key = keys; *key; key++) {
+        g_autofree char *path = g_strdup_printf(FRONTEND XVDA "/%s", *key);
+        g_autofree char *line = g_strdup_printf("_handoff_remove %s\n", path);
+        g_autofree char *value = qxen_read(s->g, path);
+
+        g_assert_cmpint(log_count(s, line), ==, !value);
+        gone += !value;
+    }
+    g_assert_cmpint(gone, >, 0);
+    g_assert_cmpint(log_count(s, "_handoff_remove "), ==, gone);
+    at = text = story_log(s);
+    for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+        g_autofree char *event = g_strdup_printf("xen_fw_handoff_%s", order[i]);
+        const char *found = strstr(at, event);
+
+        g_assert_nonnull(found);
+        at = found + 1;
+    }
+    story_end(s);
+}
+
 /* --- the guest's own log -------------------------------------------------- */
 
 static void guest_says(Story *s, const char *text)
@@ -2002,17 +2054,32 @@ static void test_request_refused(void)
 
 /* --- trouble with xenstore ------------------------------------------------ */
 
+typedef struct XsFault {
+    const char *name, *op;
+    int error;
+    const char *says;
+} XsFault;
+
+/* ENOSPC is what xenstored says when a domain has reached one of its quotas */
+static const XsFault armed_faults[] = {
+    { "no-open", "open", EACCES, "Permission denied" },
+    { "no-watch", "watch", EACCES, "Permission denied" },
+    { "no-directory", "directory", EACCES, "Permission denied" },
+    { "quota-of-watches", "watch", ENOSPC, "No space left on device" },
+};
+
 static void test_no_xenstore(const void *data)
 {
-    const char *op = data;
+    const XsFault *fault = data;
     Story *s = story(WITH_HANDOFF, ONE_DISK);
     QXenVbd *vbd;
 
-    qxen_cmd(s->g, "xs-fail %s %d", op, EACCES);
+    qxen_cmd(s->g, "xs-fail %s %d", fault->op, fault->error);
     qtest_system_reset(s->qts);
-    qxen_cmd(s->g, "xs-fail %s 0", op);
+    qxen_cmd(s->g, "xs-fail %s 0", fault->op);
     assert_property(s, "state", "\"inert\"");
     assert_said(s, "inert, connections of the firmware will stay:");
+    assert_said(s, fault->says);
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(accesses); i++) {
         do_access(s, &accesses[i]);
@@ -2023,21 +2090,29 @@ static void test_no_xenstore(const void *data)
     story_end(s);
 }
 
-static const char *const xs_ops[] = { "open", "watch", "directory" };
+static const XsFault handoff_faults[] = {
+    { "goes", "all", EIO, "Input/output error" },
+    { "no-write", "write", EACCES, "Permission denied" },
+    { "no-transaction", "transaction", EACCES, "Permission denied" },
+    { "quota-of-nodes", "write", ENOSPC, "No space left on device" },
+    { "quota-of-transactions", "transaction", ENOSPC,
+      "No space left on device" },
+};
 
 /* It is gone when the OS comes: one line, and the guest goes on */
 static void test_xenstore_goes(const void *data)
 {
-    const char *op = data;
+    const XsFault *fault = data;
     Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=100 ", "%s", "");
 
     qxen_remote(s->g, XVDA, "");
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
-    qxen_cmd(s->g, "xs-fail %s %d", op, EIO);
+    qxen_cmd(s->g, "xs-fail %s %d", fault->op, fault->error);
     announce(s);
-    qxen_cmd(s->g, "xs-fail %s 0", op);
+    qxen_cmd(s->g, "xs-fail %s 0", fault->op);
     g_assert_cmpint(log_count(s, "announced by"), ==, 1);
     g_assert_cmpint(log_count(s, "warning: xen-fw-handoff: "), ==, 1);
+    assert_said(s, fault->says);
     assert_property(s, "state", "\"done\"");
     story_free(s);
 }
@@ -2268,18 +2343,18 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/kvm/armed", test_kvm);
 
     qtest_add_func("/xen-handoff/fault/all-hang", test_all_hang);
-    for (size_t i = 0; i < ARRAY_SIZE(xs_ops); i++) {
-        g_autofree char *start = g_strdup_printf("/xen-handoff/xenstore/no-%s",
-                                                 xs_ops[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(armed_faults); i++) {
+        g_autofree char *path = g_strdup_printf("/xen-handoff/xenstore/%s",
+                                                armed_faults[i].name);
 
-        qtest_add_data_func(start, xs_ops[i], test_no_xenstore);
+        qtest_add_data_func(path, &armed_faults[i], test_no_xenstore);
     }
-    qtest_add_data_func("/xen-handoff/xenstore/goes", "all",
-                        test_xenstore_goes);
-    qtest_add_data_func("/xen-handoff/xenstore/no-write", "write",
-                        test_xenstore_goes);
-    qtest_add_data_func("/xen-handoff/xenstore/no-transaction", "transaction",
-                        test_xenstore_goes);
+    for (size_t i = 0; i < ARRAY_SIZE(handoff_faults); i++) {
+        g_autofree char *path = g_strdup_printf("/xen-handoff/xenstore/%s",
+                                                handoff_faults[i].name);
+
+        qtest_add_data_func(path, &handoff_faults[i], test_xenstore_goes);
+    }
     qtest_add_func("/xen-handoff/xenstore/cannot-tell", test_cannot_tell);
 
     qtest_add_func("/xen-handoff/scrub/all", test_scrub);
@@ -2300,6 +2375,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/off/all", test_all_off);
 
     qtest_add_func("/xen-handoff/state", test_state_properties);
+    qtest_add_func("/xen-handoff/trace", test_trace);
     qtest_add_func("/xen-handoff/guest-log/lines", test_guest_log);
     qtest_add_func("/xen-handoff/guest-log/flood", test_guest_log_flood);
     qtest_add_func("/xen-handoff/guest-log/bound", test_guest_log_bound);
