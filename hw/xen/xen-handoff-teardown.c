@@ -20,8 +20,12 @@
 #include "hw/xen/xen-handoff-teardown.h"
 #include "trace.h"
 
-/* How often to look at the backends of other processes */
+/*
+ * How often to look at the backends of other processes without having been
+ * told: where nobody tells, and should an event get lost.
+ */
 #define POLL_US 500
+#define LOOK_MS 50
 
 /* The guest can make every transaction fail by writing all the time */
 #define MAX_TRANSACTIONS 8
@@ -237,8 +241,8 @@ static bool backend_followed(XenHandoffTask *task)
             task->backend_state == XenbusStateClosed);
 }
 
-/* Returns true if the backend has moved and the task with it */
-static bool remote_advance(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+/* See whether the backend has moved, and go on with the task */
+static void remote_advance(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
                            XenHandoffTask *task, int64_t start)
 {
     task->backend_state = xen_handoff_read_state(xsh, XBT_NULL,
@@ -246,10 +250,10 @@ static bool remote_advance(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     if (task->backend_state == XenbusStateUnknown && errno == ENOENT) {
         restore_frontend(xsh, ledger, task, &task->error);
         finish(task, XEN_HANDOFF_GONE, start);
-        return true;
+        return;
     }
     if (!backend_followed(task)) {
-        return false;
+        return;
     }
     trace_xen_fw_handoff_backend_state(
         task->backend, xen_handoff_state_name(task->backend_state));
@@ -258,7 +262,6 @@ static bool remote_advance(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     } else {
         remote_write(xsh, ledger, task, start);
     }
-    return true;
 }
 
 static void remote_give_up(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
@@ -272,39 +275,158 @@ static void remote_give_up(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     finish(task, XEN_HANDOFF_HANGING, start);
 }
 
+/* --- waiting for backends of other processes ------------------------------ */
+
 /*
- * Giving up costs time, too: as long as so many frontends may have to be
- * restored, the waiting ends so much earlier.  At least half of the time is
- * waited, though.
+ * Of a handle of its own: no other watch of this process has its turn while the
+ * vCPU stands in its port write.
  */
-static bool time_left(int64_t deadline, int64_t reserve, uint32_t timeout_ms)
+typedef struct Waiting {
+    struct qemu_xs_handle *xsh; /* NULL: nobody tells, so look and sleep */
+    GHashTable *watches;        /* directory to its qemu_xs_watch */
+    GHashTable *running;        /* set of tasks */
+    GHashTable *by_backend;     /* the same, by the backend's directory */
+    GPtrArray *moved;           /* tasks whose backend may have moved */
+} Waiting;
+
+static void backend_changed(void *opaque, const char *path)
 {
-    return get_clock() < deadline - MIN(reserve, timeout_ms * SCALE_MS / 2);
+    Waiting *w = opaque;
+    g_autofree char *backend =
+        g_str_has_suffix(path, "/state") ? g_path_get_dirname(path)
+                                         : g_strdup(path); /* is it gone? */
+    XenHandoffTask *task = g_hash_table_lookup(w->by_backend, backend);
+
+    if (task) {
+        g_ptr_array_add(w->moved, task);
+    }
+}
+
+static void stop_telling(Waiting *w)
+{
+    GHashTableIter iter;
+    gpointer watch;
+
+    g_hash_table_iter_init(&iter, w->watches);
+    while (g_hash_table_iter_next(&iter, NULL, &watch)) {
+        xs_node_unwatch(w->xsh, watch);
+        g_hash_table_iter_remove(&iter);
+    }
+    g_clear_pointer(&w->xsh, qemu_xen_xs_close);
+}
+
+/* One watch for all backends of a kind, "/local/domain/0/backend/vbd/5" */
+static void watch_backend(Waiting *w, const char *backend)
+{
+    g_autofree char *dir = g_path_get_dirname(backend);
+    struct qemu_xs_watch *watch;
+
+    if (!w->xsh || g_hash_table_contains(w->watches, dir)) {
+        return;
+    }
+    watch = xs_node_watch(w->xsh, "", dir, backend_changed, w, NULL);
+    if (watch) {
+        g_hash_table_insert(w->watches, g_steal_pointer(&dir), watch);
+    } else {
+        stop_telling(w);
+    }
+}
+
+static void waiting_init(Waiting *w, GPtrArray *tasks)
+{
+    w->watches = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    w->running = g_hash_table_new(NULL, NULL);
+    w->by_backend = g_hash_table_new(g_str_hash, g_str_equal);
+    w->moved = g_ptr_array_new();
+    w->xsh = NULL;
+    for (guint i = 0; i < tasks->len; i++) {
+        XenHandoffTask *task = g_ptr_array_index(tasks, i);
+
+        if (!task->local) {
+            g_hash_table_add(w->running, task);
+            g_hash_table_insert(w->by_backend, task->backend, task);
+        }
+    }
+    if (g_hash_table_size(w->running) && qemu_xen_xs_can_wait()) {
+        w->xsh = qemu_xen_xs_open();
+    }
+}
+
+static void waiting_destroy(Waiting *w)
+{
+    stop_telling(w);
+    g_ptr_array_unref(w->moved);
+    g_hash_table_unref(w->by_backend);
+    g_hash_table_unref(w->running);
+    g_hash_table_unref(w->watches);
+}
+
+/* Until a backend may have moved, or @ns have passed: into @w->moved */
+static void wait_for_backends(Waiting *w, int64_t ns)
+{
+    GHashTableIter iter;
+    gpointer task;
+
+    g_ptr_array_set_size(w->moved, 0);
+    if (!w->xsh) {
+        g_usleep(POLL_US);
+    } else if (qemu_xen_xs_wait(w->xsh, MIN(ns, LOOK_MS * SCALE_MS))) {
+        return;
+    }
+    g_hash_table_iter_init(&iter, w->running);
+    while (g_hash_table_iter_next(&iter, &task, NULL)) {
+        g_ptr_array_add(w->moved, task);
+    }
+}
+
+/* A task that has ended waits for nobody */
+static void remote_settle(Waiting *w, XenHandoffTask *task)
+{
+    if (task->result != XEN_HANDOFF_RUNNING) {
+        g_hash_table_remove(w->running, task);
+    }
+}
+
+/*
+ * How long to go on waiting, in ns; 0 or less: not any longer.
+ *
+ * Giving up costs time, too: as long as so many frontends may have to be
+ * restored, at @cost ns each, the waiting ends so much earlier.  At least half
+ * of the time is waited, though.
+ */
+static int64_t time_left(const Waiting *w, int64_t deadline, int64_t cost,
+                         uint32_t timeout_ms)
+{
+    int64_t running = g_hash_table_size(w->running);
+    int64_t reserve = MIN(running * cost, (int64_t)timeout_ms * SCALE_MS / 2);
+
+    return running ? deadline - reserve - get_clock() : 0;
 }
 
 void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
                           GPtrArray *tasks, uint32_t timeout_ms)
 {
-    g_autoptr(GPtrArray) remote = g_ptr_array_new();
     int64_t start = get_clock();
     int64_t deadline = start + (int64_t)timeout_ms * SCALE_MS;
-    int64_t local, cost = 0;
+    int64_t local, left, cost = 0;
+    GHashTableIter iter;
+    gpointer key;
+    Waiting w;
 
+    waiting_init(&w, tasks);
     /* The others work while we do */
     for (guint i = 0; i < tasks->len; i++) {
         XenHandoffTask *task = g_ptr_array_index(tasks, i);
 
-        if (task->local) {
-            continue;
-        }
-        remote_write(xsh, ledger, task, start);
-        if (task->result == XEN_HANDOFF_RUNNING) {
-            g_ptr_array_add(remote, task);
+        if (!task->local) {
+            watch_backend(&w, task->backend);
+            remote_write(xsh, ledger, task, start);
+            remote_settle(&w, task);
         }
     }
     local = get_clock();
-    if (remote->len) {
-        cost = (local - start) / remote->len * RESTORE_COST;
+    if (g_hash_table_size(w.running)) {
+        cost = (local - start) / g_hash_table_size(w.running) * RESTORE_COST;
     }
     for (guint i = 0; i < tasks->len; i++) {
         XenHandoffTask *task = g_ptr_array_index(tasks, i);
@@ -316,24 +438,21 @@ void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
 
     /* The bound is for those who may hang: a disk's drain is not in it */
     deadline += get_clock() - local;
-    while (remote->len &&
-           time_left(deadline, remote->len * cost, timeout_ms)) {
-        bool moved = false;
+    while ((left = time_left(&w, deadline, cost, timeout_ms)) > 0) {
+        wait_for_backends(&w, left);
+        for (guint i = 0; i < w.moved->len &&
+                          time_left(&w, deadline, cost, timeout_ms) > 0; i++) {
+            XenHandoffTask *task = g_ptr_array_index(w.moved, i);
 
-        for (guint i = remote->len;
-             i-- > 0 && time_left(deadline, remote->len * cost, timeout_ms);) {
-            XenHandoffTask *task = g_ptr_array_index(remote, i);
-
-            moved |= remote_advance(xsh, ledger, task, start);
-            if (task->result != XEN_HANDOFF_RUNNING) {
-                g_ptr_array_remove_index_fast(remote, i);
+            if (task->result == XEN_HANDOFF_RUNNING) {
+                remote_advance(xsh, ledger, task, start);
+                remote_settle(&w, task);
             }
         }
-        if (!moved) {
-            g_usleep(POLL_US);
-        }
     }
-    for (guint i = 0; i < remote->len; i++) {
-        remote_give_up(xsh, ledger, g_ptr_array_index(remote, i), start);
+    g_hash_table_iter_init(&iter, w.running);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        remote_give_up(xsh, ledger, key, start);
     }
+    waiting_destroy(&w);
 }

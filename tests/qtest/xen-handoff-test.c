@@ -1040,6 +1040,43 @@ static void test_many(const void *data)
     story_end(s);
 }
 
+/* Slow backends cost time, but no more questions to xenstore than quick ones */
+static void test_slow(void)
+{
+    Story *s = story(WITH_HANDOFF, "%s", "");
+    unsigned int ops;
+
+    for (int i = 0; i < 16; i++) {
+        g_autofree char *name = g_strdup_printf("vbd/%d", 2000 + i);
+
+        qxen_remote(s->g, name, "delay-us=20000");
+        qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
+    }
+    ops = qxen_stat(s->g, "ops");
+    announce(s);
+    /* 17 for each with three keys of the firmware's, the rest is for all */
+    g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 16 * 17 + 100);
+    assert_said(s, ": 16 handed off, 0 given up, 0 failed, 0 left alone");
+    story_end(s);
+}
+
+/* Nobody tells when the backend has moved: so it is looked at */
+static void test_cannot_watch(const void *data)
+{
+    const char *op = data;
+    Story *s = story(WITH_HANDOFF, "%s", "");
+    g_autofree char *keys = NULL;
+
+    qxen_remote(s->g, XVDA, "delay-us=500");
+    keys = keys_of(s, XVDA);
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    qxen_cmd(s->g, "xs-fail %s %d", op, ENOSPC);
+    announce(s);
+    qxen_cmd(s->g, "xs-fail %s 0", op);
+    assert_handed_off(s, XVDA, keys);
+    story_end(s);
+}
+
 /* --- once ----------------------------------------------------------------- */
 
 static void test_once(void)
@@ -2306,6 +2343,12 @@ int main(int argc, char **argv)
                         test_many);
     qtest_add_data_func("/xen-handoff/teardown/many/256",
                         GUINT_TO_POINTER(256), test_many);
+
+    qtest_add_func("/xen-handoff/teardown/remote/slow", test_slow);
+    qtest_add_data_func("/xen-handoff/teardown/remote/cannot-watch", "watch",
+                        test_cannot_watch);
+    qtest_add_data_func("/xen-handoff/teardown/remote/cannot-open", "open",
+                        test_cannot_watch);
 
     qtest_add_func("/xen-handoff/once/second", test_once);
     qtest_add_func("/xen-handoff/once/reset", test_reset);

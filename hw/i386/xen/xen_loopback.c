@@ -872,6 +872,33 @@ static void lo_xs_event(EventNotifier *e)
     }
 }
 
+/* Deliver them all, as the handler of libxenstore's descriptor does */
+static bool lo_xs_deliver(struct qemu_xs_handle *h)
+{
+    bool any = !g_queue_is_empty(&h->events);
+
+    while (!g_queue_is_empty(&h->events)) {
+        lo_xs_event(&h->notifier);
+    }
+    return any;
+}
+
+static bool lo_xs_wait(struct qemu_xs_handle *h, int64_t ns)
+{
+    int64_t end = get_clock() + ns;
+
+    while (!lo_xs_deliver(h)) {
+        if (get_clock() >= end) {
+            return false;
+        }
+        remotes_run(NULL);
+        if (g_queue_is_empty(&h->events)) {
+            g_usleep(100);
+        }
+    }
+    return true;
+}
+
 static bool lo_xs_fails(LoXsOp op)
 {
     errno = lo->xs_fails[op];
@@ -1073,6 +1100,7 @@ static struct xenstore_backend_ops lo_xs_ops = {
     .unwatch = lo_xs_unwatch,
     .transaction_start = lo_xs_transaction_start,
     .transaction_end = lo_xs_transaction_end,
+    .wait = lo_xs_wait,
 };
 
 /* --- HVM parameters ------------------------------------------------------- */
