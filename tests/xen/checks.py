@@ -62,12 +62,12 @@ def scrubbed(facts, tag):
            facts['snapshots'][tag]['firmware_granted'], [])
 
 
-def told(facts, tag, devices):
+def told(facts, tag, devices, announcement):
     """What QMP says of the handoff, through libxl's own socket."""
     qmp = facts['qmp'][tag]
     yield (f'{tag}: QMP says that it is done, and by what',
            [qmp['state'], qmp['announcement'], qmp['handed-off']],
-           ['done', 'product number 3 (Linux) at port 0x12', len(devices)])
+           ['done', announcement, len(devices)])
     yield (f'{tag}: QMP says what became of each connection',
            {c['frontend']: [c['owner'], c['action']]
             for c in qmp['connections']},
@@ -121,6 +121,13 @@ def not_armed(facts):
     yield ('the log says that the guest is restored, and no more',
            [line.partition('xen-fw-handoff: ')[2] for line in facts['dm_log']
             if ': guest: ' not in line], [NOT_ARMED])
+
+
+def announced(facts, *by):
+    """The OS announced itself by the first of @by, which the others follow."""
+    yield ('the log names how the OS announced itself',
+           [how for line in facts['dm_log'] for verb in ('announced', 'followed')
+            for how in line.partition(f': {verb} by ')[2:] if how], list(by))
 
 
 def said(facts, line):

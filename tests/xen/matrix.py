@@ -37,20 +37,91 @@ def without(check):
     return check
 
 
+PRODUCT = 'product number {} at port 0x12'
+BUILD = 'build number 1 at port 0x10'
+UNPLUG = 'unplug mask {} at port 0x10'
+LOG = "a driver's log line at port 0x12"
+BAR = 'unplug request 1 at BAR 0 + {}'
+CALLBACK = 'HVM_PARAM_CALLBACK_IRQ'
+
+
+def taken_over(facts, *by):
+    """All of a firmware's devices by an OS that resets nothing itself."""
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'announced', ALL)
+    yield from scrubbed(facts, 'announced')
+    yield from told(facts, 'announced', ALL, by[0])
+    yield from os_works(facts, ALL)
+    yield from announced(facts, *by)
+    yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+def logged(facts):
+    yield ("the guest's own log is in QEMU's",
+           [text for text in facts['dm_log'] if ': guest: ' in text],
+           ['qemu-dm: info: xen-fw-handoff: guest: PVOS says hello'])
+
+
 @scenario(('Firmware', 'leaves disks on blkback and qdisk and a NIC connected'),
           ('OS', 'resets nothing: magic, product, build, unplug, log, devices'),
           ('Backend', 'blkback on loop, qdisk on raw, netback'),
           short=True)
 def naive(facts):
-    yield from firmware_connected(facts, ALL)
-    yield from handed_off(facts, 'announced', ALL)
-    yield from scrubbed(facts, 'announced')
-    yield from told(facts, 'announced', ALL)
-    yield ("the guest's own log is in QEMU's",
-           [text for text in facts['dm_log'] if ': guest: ' in text],
-           ['qemu-dm: info: xen-fw-handoff: guest: PVOS says hello'])
-    yield from os_works(facts, ALL)
-    yield from said(facts, HANDED_OFF.format(3, 0))
+    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
+                          UNPLUG.format('0x7'))
+    yield from logged(facts)
+
+
+def noticed(facts, by):
+    """An OS that has set its callback: who is quicker, its write or we?"""
+    if any(f'announced by {CALLBACK}' in line for line in facts['dm_log']):
+        return [CALLBACK, by]
+    return [by]
+
+
+@scenario(('OS', 'FreeBSD: callback, unplug, devices at state 1 only'))
+def freebsd(facts):
+    yield from taken_over(facts, *noticed(facts, UNPLUG.format('0x3')))
+
+
+@scenario(('OS', 'NetBSD: unplug, callback, devices at state 1 only'))
+def netbsd(facts):
+    yield from taken_over(facts, UNPLUG.format('0x3'))
+
+
+@scenario(('OS', 'GPLPV, checked: log, product, build, unplug, devices'))
+def gplpv_checked(facts):
+    yield from taken_over(facts, LOG, PRODUCT.format('2 (GPLPV Windows)'),
+                          BUILD, UNPLUG.format('0x3'))
+    yield from logged(facts)
+
+
+@scenario(('OS', 'GPLPV, free: product, build, unplug, devices'))
+def gplpv(facts):
+    yield from taken_over(facts, PRODUCT.format('2 (GPLPV Windows)'), BUILD,
+                          UNPLUG.format('0x3'))
+
+
+@scenario(('OS', 'Windows PV: log, product, build, unplug twice, devices'))
+def windows(facts):
+    yield from taken_over(facts, LOG, PRODUCT.format('65535 (experimental)'),
+                          BUILD, UNPLUG.format('0x1'))
+    yield from logged(facts)
+
+
+@scenario(('OS', "SUSE's Linux before the protocol: BAR 0 + 4, devices"))
+def suse(facts):
+    yield from taken_over(facts, BAR.format(4))
+
+
+@scenario(('OS', 'VMDP before 1.7: BAR 0 + 8 twice, devices'))
+def vmdp(facts):
+    yield from taken_over(facts, BAR.format(8))
+
+
+@scenario(('OS', 'writes to no port: callback, some time, devices'))
+def silent(facts):
+    yield from taken_over(facts, CALLBACK)
 
 
 @scenario(('Firmware', 'asks for the teardown itself'), short=True)
@@ -71,10 +142,23 @@ def attached_early(facts):
     yield from os_works(facts, ALL)
 
 
-@scenario(('OS', 'OpenBSD: attaches its devices, then unplugs'), short=True)
+@scenario(('OS', 'OpenBSD: callback, attaches its devices, then unplugs'),
+          short=True)
 def late_announce(facts):
     yield from attached_early(facts)
+    yield from announced(facts, UNPLUG.format('0x3'))
     yield from said(facts, HANDED_OFF.format(0, 3))
+
+
+@scenario(('OS', 'OpenBSD attaches a NIC from the firmware, then unplugs'))
+def openbsd(facts):
+    early = [DISKS[0], NIC]
+    yield from firmware_connected(facts, [DISKS[1], NIC])
+    yield from untouched(facts, 'early', 'announced', early)
+    yield from still_works(facts, early)
+    yield from handed_off(facts, 'announced', DISKS[1:])
+    yield from os_works(facts, ALL)
+    yield from announced(facts, *noticed(facts, UNPLUG.format('0x3')))
 
 
 @scenario(('OS', 'attaches one device, announces itself, attaches the rest'),

@@ -37,6 +37,7 @@ disk() {    # disk N: an image with sectors that say what they are
 }
 
 ALL="vbd/51712 vbd/51728 vif/0"
+OPENBSD="callback early unplug=3 late"
 
 present() { # the toolstack has made the guest
     DOMID=$(xl domid "$SCENARIO")
@@ -89,13 +90,16 @@ C
     present
 }
 
-options() { # options KEY VALUE...: lab/KEY for the firmware, which waits for them
-    for word in "$@" complete 1; do
-        case $key in
-        '') key=$word ;;
-        *) xenstore-write "/local/domain/$DOMID/lab/$key" "$word"; key= ;;
-        esac
+# options KEY VALUE...: lab/KEY for the firmware, which waits for them; of a key that comes
+# twice, the last value counts
+options() {
+    pairs=$#
+    while [ "$pairs" -gt 0 ]; do
+        set -- "$@" "/local/domain/$DOMID/lab/$1" "$2"
+        shift 2
+        pairs=$((pairs - 2))
     done
+    xenstore-write "$@" "/local/domain/$DOMID/lab/complete" 1
     event started
 }
 
@@ -105,10 +109,12 @@ is_at() { [ "$(xenstore-read "/local/domain/$DOMID/data/lab-at" 2>/dev/null)" = 
 gate() { await "$2" "gate '$1'" is_at "$1"; event "gate $1"; }     # gate NAME SECONDS
 pass() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "pass $1"; }
 
-# naive start|options: the firmware leaves all connected; an OS that announces itself but
-# resets nothing
+# naive start|options KEY VALUE...: the firmware leaves all connected; an OS that announces
+# itself but resets nothing
 naive() {
-    "$1" firmware "$ALL" os 1 late "$ALL" gates "firmware announced done"
+    begin=$1
+    shift
+    "$begin" firmware "$ALL" os 1 late "$ALL" gates "firmware announced done" "$@"
     gate 'firmware' 60
     snapshot 'firmware'
     pass 'firmware'
@@ -122,8 +128,9 @@ naive() {
     written
 }
 
-late_announce() {   # late_announce start|options: an OS that attaches all, then announces itself
-    "$1" firmware none os 1 early "$ALL" gates "early done"
+# late_announce start|options: an OS that attaches all, then announces itself, as OpenBSD does
+late_announce() {
+    "$1" firmware none os 1 order "$OPENBSD" early "$ALL" gates "early done"
     gate 'early' 60
     snapshot 'early'
     pass 'early'
@@ -230,7 +237,7 @@ finish() {  # also after a failure
 }
 
 scenario() {    # scenario NAME: run /lab/scenarios/NAME.sh
-    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOP='' key=
+    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOP=''
     say "begins"
     event begin
     # the logs on their way to the host, should this be the last we hear of dom0

@@ -12,8 +12,11 @@
  * Options, read from xenstore (lab/...; "none" or nothing for no device):
  *   firmware    devices that the firmware connects: "vbd/51712 vif/0"
  *   os          "1": be an OS; else return to the BIOS, which boots one
+ *   order       what the OS does, step by step (see step() below); without it
+ *               as Linux does
  *   early       devices that the OS attaches before it announces itself
  *   late        devices that it attaches after that
+ *   picky       "1": the OS ignores a device that is not at state 1
  *   gref        first grant reference (8, the first Linux uses, too)
  *   early-gref  first grant reference for the early devices; without it they
  *               use gref and the late ones go on where they end
@@ -479,6 +482,21 @@ static u32 grant(u16 domid, volatile void *page)
     return next_gref++;
 }
 
+/* where BAR @n of the platform device is, 0 without one */
+static u32 platform_bar(u32 n)
+{
+    u32 devfn;
+
+    for (devfn = 0; devfn < 256; devfn++) {
+        outl(0xcf8, 0x80000000 | devfn << 8);
+        if (inl(0xcfc) == 0x00015853) {
+            outl(0xcf8, 0x80000010 | devfn << 8 | n << 2);
+            return inl(0xcfc) & ~15u;
+        }
+    }
+    return 0;
+}
+
 /* map the grant table where everybody does, in the platform device's BAR 1 */
 static bool map_grant_table(void)
 {
@@ -486,15 +504,8 @@ static bool map_grant_table(void)
         u16 domid, size;
         u32 space, index, gpfn;
     } arg = { DOMID_SELF, 0, 1, 0, 0 };
-    u32 devfn, bar = 0;
+    u32 bar = platform_bar(1);
 
-    for (devfn = 0; devfn < 256 && !bar; devfn++) {
-        outl(0xcf8, 0x80000000 | devfn << 8);
-        if (inl(0xcfc) == 0x00015853) {
-            outl(0xcf8, 0x80000014 | devfn << 8);
-            bar = inl(0xcfc) & ~15u;
-        }
-    }
     arg.gpfn = bar / PAGE_SIZE;
     if (!bar || hypercall(MEMORY_OP, 7, &arg)) {
         say("no grant table");
@@ -896,58 +907,57 @@ static void os_device(const char *name)
 {
     struct device *dev = new_device(name);
     const char *trouble;
-    char stuck[32];
+    char text[48];
+    u32 state;
 
     if (!dev) {
         return;
     }
-    say("%s found in state %u, backend in state %u", name,
-        store_number(dev->fe, "state"), store_number(dev->be, "state"));
-    store_write(dev->fe, "state", "1");
-    if (wait_backend(dev, 2)) {
-        trouble = connect(dev);
-        trouble = trouble ? trouble : os_use(dev, 5);
+    state = store_number(dev->fe, "state");
+    say("%s found in state %u, backend in state %u", name, state,
+        store_number(dev->be, "state"));
+    if (state != 1 && option("picky")) {
+        format(text, sizeof(text), "ignored, it is in state %u", state);
+        trouble = text;
     } else {
-        format(stuck, sizeof(stuck), "backend stuck in state %u",
-               store_number(dev->be, "state"));
-        trouble = stuck;
+        store_write(dev->fe, "state", "1");
+        if (wait_backend(dev, 2)) {
+            trouble = connect(dev);
+            trouble = trouble ? trouble : os_use(dev, 5);
+        } else {
+            format(text, sizeof(text), "backend stuck in state %u",
+                   store_number(dev->be, "state"));
+            trouble = text;
+        }
     }
     dev->works = !trouble;
     say(trouble ? "%s broken: %s" : "%s works", name, trouble);
 }
 
-/* call @attach for every device that lab/@list names */
-static void each(const char *list, void (*attach)(const char *name))
+/* call @fn for every word */
+static void each_word(const char *words, void (*fn)(const char *word))
 {
-    char names[256], *name = names, *end;
+    char word[64];
+    u32 n;
 
-    store_read("lab", list, names, sizeof(names));
-    while (*name) {
-        for (end = name; *end && *end != ' '; end++) {
+    while (*words) {
+        for (n = 0; words[n] && words[n] != ' '; n++) {
         }
-        if (*end) {
-            *end++ = 0;
+        format(word, n < sizeof(word) ? n + 1 : sizeof(word), "%s", words);
+        words += words[n] ? n + 1 : n;
+        if (*word && !listed("none", word)) {
+            fn(word);
         }
-        if (*name && !listed("none", name)) {
-            attach(name);
-        }
-        name = end;
     }
 }
 
-/* as Linux does */
-static void announce(void)
+/* call @attach for every device that lab/@list names */
+static void each(const char *list, void (*attach)(const char *name))
 {
-    const char *p;
+    char names[256];
 
-    say("magic %u, announcing", inw(0x10));
-    outw(0x12, 3);
-    outl(0x10, 1);
-    outw(0x10, 7);
-    for (p = "PVOS says hello\n"; *p; p++) {
-        outb(0x12, *p);
-    }
-    say("announced");
+    store_read("lab", list, names, sizeof(names));
+    each_word(names, attach);
 }
 
 /* as firmware may that knows when it is done */
@@ -967,23 +977,29 @@ static void claim_callback(void)
     hvm_param(true, HVM_PARAM_CALLBACK_IRQ, 1);
 }
 
-static void os(u32 first_gref)
+static u32 first_gref, early_gref;
+static u32 first_of_os;                 /* among the devices */
+
+/* attach some before the announcement, as OpenBSD does with all */
+static void attach_early(void)
 {
-    u32 early_gref = store_number("lab", "early-gref"), first_early, reason, i;
     char early[256];
 
-    who = "PVOS";
-    next_gref = early_gref ? early_gref : first_gref;
-    first_early = ndevices;
     store_read("lab", "early", early, sizeof(early));
     if (*early && !listed(early, "none")) {
         claim_callback();
-        each("early", os_device);
+        each_word(early, os_device);
     }
     point("early");
-    announce();
+}
+
+/* after the announcement: do the early ones still work?  Attach the rest. */
+static void attach_late(void)
+{
+    u32 i;
+
     point("announced");
-    for (i = first_early; i < ndevices; i++) {
+    for (i = first_of_os; i < ndevices; i++) {
         struct device *dev = &devices[i];
         const char *trouble;
 
@@ -997,6 +1013,67 @@ static void os(u32 first_gref)
         next_gref = first_gref;
     }
     each("late", os_device);
+}
+
+static void log_line(void)
+{
+    const char *p;
+
+    for (p = "PVOS says hello\n"; *p; p++) {
+        outb(0x12, *p);
+    }
+}
+
+/*
+ * One step of an OS: "callback" sets it, "early" and "late" attach devices, the
+ * others write to the platform device.  Nothing is said in between: an OS takes
+ * no time for these, and characters on the serial port do.
+ */
+static void step(const char *word)
+{
+    const char *p = word;
+    u32 value;
+
+    while (*p && *p++ != '=') {
+    }
+    value = number(p);
+    if (starts_with(word, "callback")) {
+        claim_callback();
+    } else if (starts_with(word, "early")) {
+        attach_early();
+    } else if (starts_with(word, "late")) {
+        attach_late();
+    } else if (starts_with(word, "log")) {
+        log_line();
+    } else if (starts_with(word, "product=")) {
+        outw(0x12, value);
+    } else if (starts_with(word, "build=")) {
+        outl(0x10, value);
+    } else if (starts_with(word, "unplug=")) {
+        outw(0x10, value);
+    } else if (starts_with(word, "bar4=")) {
+        outl(platform_bar(0) + 4, value);
+    } else if (starts_with(word, "bar8=")) {
+        outl(platform_bar(0) + 8, value);
+    } else {
+        say("no such step: %s", word);
+    }
+}
+
+static void os(void)
+{
+    char order[128];
+    u32 reason;
+
+    who = "PVOS";
+    early_gref = store_number("lab", "early-gref");
+    next_gref = early_gref ? early_gref : first_gref;
+    first_of_os = ndevices;
+    store_read("lab", "order", order, sizeof(order));
+    /* a read that announces nothing, as everybody does first */
+    say("magic %u", inw(0x10));
+    each_word(*order ? order : "early product=3 build=1 unplug=7 log late",
+              step);
     point("done");
     reason = store_number("lab", "shutdown");
     say("shuts down, reason %u", reason);
@@ -1012,8 +1089,6 @@ static void os(u32 first_gref)
 /* returns whether there is another life, after a soft reset */
 static bool live(void)
 {
-    u32 first_gref;
-
     who = "PVFW";
     ndevices = 0;
     if (!find_xen() || !map_grant_table()) {
@@ -1034,7 +1109,7 @@ static bool live(void)
         ask();
     }
     if (option("os")) {
-        os(first_gref);
+        os();
         return true;
     }
     say("back to the BIOS");
