@@ -363,17 +363,29 @@ static void collect_frontend(const char *name, void *opaque)
 
 typedef struct BackendDomids {
     const XenHandoffStore *store;
+    GHashTable *names;          /* frontends whose backends are in already */
     GHashTable *set;
 } BackendDomids;
 
-static void add_domid(const char *name, void *opaque)
+static void add_domid(BackendDomids *domids, const char *backend)
 {
-    BackendDomids *domids = opaque;
-    g_autofree char *backend = xen_handoff_trusted_backend(domids->store, name);
     uint16_t domid;
 
-    if (backend && xen_handoff_backend_domid(backend, &domid)) {
+    if (xen_handoff_backend_domid(backend, &domid)) {
         g_hash_table_add(domids->set, GUINT_TO_POINTER(domid));
+    }
+}
+
+static void add_frontend_domid(const char *name, void *opaque)
+{
+    BackendDomids *domids = opaque;
+    g_autofree char *backend = NULL;
+
+    if (!g_hash_table_contains(domids->names, name)) {
+        backend = xen_handoff_trusted_backend(domids->store, name);
+    }
+    if (backend) {
+        add_domid(domids, backend);
     }
 }
 
@@ -382,10 +394,12 @@ static void add_domid(const char *name, void *opaque)
  * with a backend of this guest is the firmware's, with one only those that were
  * there before it.
  */
-static void scrub_grants(XenFwHandoff *s, XenHandoffOs os)
+static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
+                         const GPtrArray *tasks)
 {
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GHashTable) set = g_hash_table_new(NULL, NULL);
-    BackendDomids domids = { &s->store, set };
+    BackendDomids domids = { &s->store, names, set };
     XenHandoffGrantCount count = { 0 };
     Error *err = NULL;
 
@@ -393,7 +407,13 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os)
         (os == XEN_HANDOFF_OS_PRESENT && !s->grants)) {
         return;
     }
-    xen_handoff_for_each_frontend(&s->store, add_domid, &domids, NULL);
+    for (guint i = 0; i < tasks->len; i++) {
+        XenHandoffTask *task = g_ptr_array_index(tasks, i);
+
+        g_hash_table_add(names, task->name);
+        add_domid(&domids, task->backend);
+    }
+    xen_handoff_for_each_frontend(&s->store, add_frontend_domid, &domids, NULL);
     if (xen_handoff_grants_clear(set, os == XEN_HANDOFF_OS_PRESENT ? s->grants
                                                                    : NULL,
                                  &count, &err)) {
@@ -431,7 +451,7 @@ static void handoff(XenFwHandoff *s)
         xen_handoff_report_task(&s->report, g_ptr_array_index(tasks, i));
     }
     if (tasks->len || xen_handoff_ledger_was_used(s->ledger)) {
-        scrub_grants(s, c.os);
+        scrub_grants(s, c.os, tasks);
     }
     xen_handoff_report_done(&s->report);
 }
