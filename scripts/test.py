@@ -126,6 +126,7 @@ def quick(variant, seconds):
         program(build, env, 'tests/unit/test-xen-handoff-ledger')
         program(build, env, 'tests/qtest/xen-handoff-test')
         unittests('evidence_test')
+        unittests('log_test')
     if variant == 'asan':
         sanitizers()
 
