@@ -5,11 +5,16 @@ Every check is a sentence, what was seen and what should have been.
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
-DISKS = ['vbd/51712', 'vbd/51728']      # xvda: blkback, xvdb: QEMU's qdisk
+
+def disks(n):
+    """xvda: blkback, xvdb: QEMU's qdisk, then every fourth QEMU's."""
+    return [f'vbd/{51712 + 16 * i}' for i in range(n)]
+
+
+DISKS = disks(2)
 NIC = 'vif/0'                           # netback
 ALL = DISKS + [NIC]
 NO_KEYS = {'extra': [], 'missing': []}
-WRITTEN = {0: 'written by PVOS', 1: 'written by PVOS'}
 NOT_ARMED = "not armed: the guest is restored, its connections are its OS's"
 HANDED_OFF = '{} handed off, 0 given up, 0 failed, {} left alone'
 
@@ -30,13 +35,13 @@ def firmware_connected(facts, devices):
             {d: facts['firmware'][d]['works'] for d in devices}],
            [same(devices, 4), same(devices, True)])
     rings = sorted(ref for d in devices
-                   for key, ref in facts['firmware'][d].items()
-                   if key.endswith('ring-ref'))
+                   for ref in facts['firmware'][d]['rings'].values())
     yield ("Xen's dump shows its rings mapped by dom0",
            sorted(set(at['firmware_mapped']) & set(rings)), rings)
     yield ("Xen's dump shows its event channels bound",
            sorted(at['firmware_ports_bound']),
-           sorted(facts['firmware'][d]['port'] for d in devices))
+           sorted(port for d in devices
+                  for port in facts['firmware'][d]['ports']))
 
 
 def handed_off(facts, tag, devices):
@@ -62,6 +67,15 @@ def scrubbed(facts, tag):
            facts['snapshots'][tag]['firmware_granted'], [])
 
 
+def loaded(facts, reads):
+    """A boot loader has read through the firmware's rings till the end."""
+    loader = facts['loader']
+    yield (f'the loader read {reads} sectors or more, all rightly',
+           [loader['right'] >= reads, loader['wrong']], [True, 0])
+    yield ('nothing changed in its pages and rings after the announcement',
+           loader['then'], 'nothing came')
+
+
 def told(facts, tag, devices, announcement):
     """What QMP says of the handoff, through libxl's own socket."""
     qmp = facts['qmp'][tag]
@@ -79,7 +93,9 @@ def os_works(facts, devices):
            {d: facts['devices'].get(d, {}).get('works') for d in devices},
            same(devices, True))
     yield ("what the OS wrote is in the disks' images",
-           facts['written'], WRITTEN)
+           facts['written'],
+           {i: 'written by PVOS' for i in range(len(
+               [d for d in devices if d.startswith('vbd/')]))})
     yield ('no grant leads to an old page of the firmware',
            facts['snapshots']['done']['pinned_to_old_frame'], [])
 

@@ -83,15 +83,26 @@ def parse_firmware(log):
     """Rings and ports that the firmware said it uses, and what it proved."""
     devices = {}
     for m in re.finditer(r'^PVFW: (v\w+/\d+) (.*)$', log, re.M):
-        device = devices.setdefault(m[1], {'works': False})
-        if m[2] == 'works':
-            device['works'] = True
+        device = devices.setdefault(m[1], {
+            'works': False, 'closed': False, 'rings': {}, 'ports': []})
+        if m[2] in ('works', 'closed'):
+            device[m[2]] = True
         elif m[2].startswith('broken: '):
             device['reason'] = m[2][len('broken: '):]
         else:
-            device.update((k, int(v)) for k, v in
-                          re.findall(r'(\S*ring-ref|port) (\d+)', m[2]))
+            device['rings'].update((k, int(v)) for k, v in re.findall(
+                r'(\S*ring-ref\d*) (\d+)', m[2]))
+            device['ports'] += [int(v) for v in re.findall(r'port (\d+)',
+                                                           m[2])]
     return devices
+
+
+def parse_loader(log):
+    """What the firmware's boot loader read, None if it did not."""
+    m = re.search(r'^PVOS: loader: (\d+) reads right, (\d+) wrong, '
+                  r'(\d+) in flight; then (.*)$', log, re.M)
+    return m and {'right': int(m[1]), 'wrong': int(m[2]),
+                  'in_flight': int(m[3]), 'then': m[4]}
 
 
 def parse_os(log):
@@ -173,6 +184,8 @@ def snapshot_facts(store, dump, table, domid, created, firmware,
     grants = parse_grants(dump, domid)
     ports = parse_ports(dump, domid)
     firmware_frames = {mfn: gmfn for mfn, _, gmfn in firmware_grants.values()}
+    # and those that were granted, but not mapped just then
+    firmware_pages = {frame for _, frame in firmware_table.values()}
     keys = {}
     for name, frontend in frontends.items():
         had = set(created.get(name, {'keys': {}})['keys'])
@@ -186,8 +199,9 @@ def snapshot_facts(store, dump, table, domid, created, firmware,
         'values': {n: f['keys'] for n, f in frontends.items()},
         'grants': {ref: {'mfn': f'{mfn:#x}', 'pin': pin, 'gmfn': f'{gmfn:#x}'}
                    for ref, (mfn, pin, gmfn) in grants.items()},
-        'firmware_mapped': [ref for ref, (mfn, _, _) in grants.items()
-                            if mfn in firmware_frames],
+        'firmware_mapped': [
+            ref for ref, (mfn, _, gmfn) in grants.items()
+            if mfn in firmware_frames or gmfn in firmware_pages],
         # Xen keeps an entry's frame as long as the entry is pinned, so a
         # reference granted anew still leads to the firmware's page
         'pinned_to_old_frame': [
@@ -198,8 +212,8 @@ def snapshot_facts(store, dump, table, domid, created, firmware,
             ref for ref, entry in entries.items()
             if firmware_table.get(ref) == entry),
         'firmware_ports_bound': [
-            d['port'] for d in firmware.values()
-            if ports.get(d.get('port')) == BOUND],
+            port for d in firmware.values() for port in d['ports']
+            if ports.get(port) == BOUND],
     }
 
 
@@ -215,7 +229,7 @@ def linux_facts(directory, domid, firmware, first_line):
     kept = []
     for name, device in firmware.items():
         keys = first_line.get(name, {'keys': {}})['keys']
-        refs = {k: v for k, v in device.items() if k.endswith('ring-ref')}
+        refs = device['rings']
         if refs and all(keys.get(k) == str(v) for k, v in refs.items()):
             kept.append(name)
     return {
@@ -256,8 +270,11 @@ def evidence(directory):
         'domid': int(domid) if domid else None,
         'firmware': firmware,
         'devices': parse_os(log),
+        'loader': parse_loader(log),
+        'grants_in_use_by_firmware': [int(n) for n in re.findall(
+            r'^PVFW: (\d+) grants are still in use$', log, re.M)],
         'written': {int(n): text for n, text in re.findall(
-            r"disk (\d): sector 7 says '(.*)'",
+            r"disk (\d+): sector 7 says '(.*)'",
             read(directory / 'scenario.log'))},
         'snapshots': {
             tag: snapshot_facts(stores[tag], dumps[tag], tables[tag], domid,

@@ -54,6 +54,7 @@ DONE_XEN = FIRMWARE_XEN.split('(XEN)        7 ')[0] + '''\
 (XEN) [0x008]      0 0x12f806 0x00000002          0 0x000c4d 0x01
 (XEN) [0x009]      0 0x12f84e 0x00000001          0 0x000c4e 0x19
 (XEN) [0x00a]      0 0x12f808 0x00000002          0 0x000c4f 0x01
+(XEN) [0x00b]      0 0x12f809 0x00000001          0 0x000c09 0x19
 (XEN) gnttab_usage_print_all ] done
 '''
 
@@ -81,7 +82,8 @@ PVFW: vbd/51712 ring-ref 8 port 5\r
 PVFW: vbd/51712 works\r
 PVFW: vbd/51728 ring-ref 10 port 6\r
 PVFW: vbd/51728 works\r
-PVFW: vif/0 tx-ring-ref 12 rx-ring-ref 13 port 7\r
+PVFW: vif/0 queue-0/tx-ring-ref 12 queue-0/rx-ring-ref 13 port 7\r
+PVFW: vif/0 queue-1/tx-ring-ref 14 queue-1/rx-ring-ref 15 port 9\r
 PVFW: vif/0 broken: backend did not connect\r
 PVFW: at firmware\r
 PVOS: magic 18898, announcing\r
@@ -158,6 +160,21 @@ class Parts(unittest.TestCase):
             {'a': {'b': 1}, 'c': 2, 'd': None})
 
 
+    def test_firmware(self):
+        self.assertEqual(evidence.parse_firmware(
+            'PVFW: vbd/51712 ring-ref0 8 ring-ref1 9 port 5\n'
+            'PVFW: vbd/51712 works\nPVFW: vbd/51712 closed\n'),
+            {'vbd/51712': {'works': True, 'closed': True, 'ports': [5],
+                           'rings': {'ring-ref0': 8, 'ring-ref1': 9}}})
+
+    def test_loader(self):
+        self.assertIsNone(evidence.parse_loader(FIRMWARE_LOG))
+        self.assertEqual(evidence.parse_loader(
+            'PVOS: loader: 8 reads right, 0 wrong, 9 in flight; '
+            'then nothing came\n'),
+            {'right': 8, 'wrong': 0, 'in_flight': 9, 'then': 'nothing came'})
+
+
 class Scenario(unittest.TestCase):
     def setUp(self):
         temp = tempfile.TemporaryDirectory()
@@ -175,6 +192,7 @@ class Scenario(unittest.TestCase):
                 'snapshot-created-xenstore.txt': CREATED_STORE,
                 'snapshot-firmware-xenstore.txt': FIRMWARE_STORE,
                 'snapshot-firmware-xen.txt': FIRMWARE_XEN,
+                'snapshot-firmware-grants.txt': '11 0x1 0 0xc09\n',
                 'snapshot-done-xenstore.txt': FIRMWARE_STORE,
                 'snapshot-done-xen.txt': DONE_XEN}.items():
             (self.dir / name).write_text(text, newline='')
@@ -184,7 +202,9 @@ class Scenario(unittest.TestCase):
         self.assertEqual(facts['status'], 0)
         self.assertEqual(facts['firmware']['vif/0'], {
             'works': False, 'reason': 'backend did not connect',
-            'tx-ring-ref': 12, 'rx-ring-ref': 13, 'port': 7})
+            'closed': False, 'ports': [7, 9], 'rings': {
+                'queue-0/tx-ring-ref': 12, 'queue-0/rx-ring-ref': 13,
+                'queue-1/tx-ring-ref': 14, 'queue-1/rx-ring-ref': 15}})
         self.assertEqual(facts['devices'], {
             'vbd/51712': {'works': False, 'still_works': None,
                           'reason': 'backend stuck in state 4'},
@@ -206,7 +226,7 @@ class Scenario(unittest.TestCase):
         self.assertEqual(firmware['pinned_to_old_frame'], [])
         self.assertEqual(firmware['firmware_ports_bound'], [5, 6, 7])
         done = facts['snapshots']['done']
-        self.assertEqual(done['firmware_mapped'], [8, 10])
+        self.assertEqual(done['firmware_mapped'], [8, 10, 11])
         self.assertEqual(done['pinned_to_old_frame'], [8, 10])
         self.assertEqual(done['firmware_ports_bound'], [5, 6])
         self.assertNotIn('linux', facts)

@@ -45,15 +45,15 @@ BAR = 'unplug request 1 at BAR 0 + {}'
 CALLBACK = 'HVM_PARAM_CALLBACK_IRQ'
 
 
-def taken_over(facts, *by):
+def taken_over(facts, *by, devices=ALL):
     """All of a firmware's devices by an OS that resets nothing itself."""
-    yield from firmware_connected(facts, ALL)
-    yield from handed_off(facts, 'announced', ALL)
+    yield from firmware_connected(facts, devices)
+    yield from handed_off(facts, 'announced', devices)
     yield from scrubbed(facts, 'announced')
-    yield from told(facts, 'announced', ALL, by[0])
-    yield from os_works(facts, ALL)
+    yield from told(facts, 'announced', devices, by[0])
+    yield from os_works(facts, devices)
     yield from announced(facts, *by)
-    yield from said(facts, HANDED_OFF.format(3, 0))
+    yield from said(facts, HANDED_OFF.format(len(devices), 0))
 
 
 def logged(facts):
@@ -84,34 +84,65 @@ def freebsd(facts):
     yield from taken_over(facts, *noticed(facts, UNPLUG.format('0x3')))
 
 
-@scenario(('OS', 'NetBSD: unplug, callback, devices at state 1 only'))
+@scenario(('OS', 'NetBSD: unplug, callback, devices at state 1 only'),
+          ('Firmware', 'rings of four pages, persistent grants'),
+          ('Firmware', 'a boot loader reads through the rings till the end'))
 def netbsd(facts):
     yield from taken_over(facts, UNPLUG.format('0x3'))
+    yield from loaded(facts, 400)
+    yield ('the rings of the disks had four pages',
+           [len(facts['firmware'][d]['rings']) for d in DISKS], [4, 4])
+    rings = [ref for d in facts['firmware'].values()
+             for ref in d['rings'].values()]
+    yield ('blkback kept a page of data mapped, too',
+           bool(set(facts['snapshots']['firmware']['firmware_mapped'])
+                - set(rings)), True)
 
 
-@scenario(('OS', 'GPLPV, checked: log, product, build, unplug, devices'))
+@scenario(('OS', 'GPLPV, checked: log, product, build, unplug, devices'),
+          ('Firmware', 'grants in the second page of the grant table'))
 def gplpv_checked(facts):
     yield from taken_over(facts, LOG, PRODUCT.format('2 (GPLPV Windows)'),
                           BUILD, UNPLUG.format('0x3'))
     yield from logged(facts)
+    yield ('the grants of the firmware began at 600',
+           min(facts['snapshots']['firmware']['firmware_granted']), 600)
 
 
-@scenario(('OS', 'GPLPV, free: product, build, unplug, devices'))
+@scenario(('OS', 'GPLPV, free: product, build, unplug, devices'),
+          ('Firmware', 'a NIC with two queues'),
+          ('Backend', 'netback, multi-queue'))
 def gplpv(facts):
     yield from taken_over(facts, PRODUCT.format('2 (GPLPV Windows)'), BUILD,
                           UNPLUG.format('0x3'))
+    yield ('the NIC had two queues',
+           [len(facts['firmware'][NIC][of]) for of in ('rings', 'ports')],
+           [4, 2])
 
 
-@scenario(('OS', 'Windows PV: log, product, build, unplug twice, devices'))
+@scenario(('OS', 'Windows PV: log, product, build, unplug twice, devices'),
+          ('Firmware', 'leaves 12 disks and 2 NICs connected'),
+          ('Backend', '9 times blkback, 3 times qdisk, netback twice'))
 def windows(facts):
     yield from taken_over(facts, LOG, PRODUCT.format('65535 (experimental)'),
-                          BUILD, UNPLUG.format('0x1'))
+                          BUILD, UNPLUG.format('0x1'),
+                          devices=disks(12) + ['vif/0', 'vif/1'])
     yield from logged(facts)
 
 
 @scenario(('OS', "SUSE's Linux before the protocol: BAR 0 + 4, devices"))
 def suse(facts):
     yield from taken_over(facts, BAR.format(4))
+
+
+@scenario(('Firmware', 'requests of both disks in flight at the announcement'),
+          ('Backend', 'blkback and qdisk on disks that hang for a while'))
+def in_flight(facts):
+    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
+                          UNPLUG.format('0x7'))
+    yield from loaded(facts, 0)
+    yield ('reads of both disks were in flight at the announcement',
+           facts['loader']['in_flight'], 16)
 
 
 @scenario(('OS', 'VMDP before 1.7: BAR 0 + 8 twice, devices'))
@@ -134,6 +165,24 @@ def request(facts):
            [any(text.endswith(end) for text in facts['dm_log']) for end in
             ('the firmware asks for a teardown', HANDED_OFF.format(3, 0),
              'done: the firmware left nothing')], [True, True, True])
+
+
+@scenario(('Firmware', 'closes its devices itself'))
+def closes(facts):
+    yield from firmware_connected(facts, ALL)
+    yield ('the firmware has closed its devices, and its grants were free',
+           [{d: facts['firmware'][d]['closed'] for d in ALL},
+            facts['grants_in_use_by_firmware']], [same(ALL, True), [0]])
+    yield from handed_off(facts, 'closed', ALL)
+    yield ('nothing changes from its end to the announcement',
+           *(facts['snapshots'][tag]['values'] for tag in
+             ('announced', 'closed')))
+    yield from os_works(facts, ALL)
+    yield from announced(facts, PRODUCT.format('3 (Linux)'), BUILD,
+                         UNPLUG.format('0x7'))
+    yield ('the log says that there was nothing to do',
+           [line.partition('xen-fw-handoff: ')[2] for line in facts['dm_log']
+            if ': done' in line], ['done: the firmware left nothing'])
 
 
 def attached_early(facts):

@@ -36,7 +36,6 @@ disk() {    # disk N: an image with sectors that say what they are
     truncate -s 16M "$image"
 }
 
-ALL="vbd/51712 vbd/51728 vif/0"
 OPENBSD="callback early unplug=3 late"
 
 present() { # the toolstack has made the guest
@@ -46,13 +45,32 @@ present() { # the toolstack has made the guest
     xenstore-ls -fp /local/domain >"$OUT/snapshot-created-xenstore.txt"
 }
 
-# guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), a
-# kernel's NIC, our firmware, and the device model under test.  LINEs go into its config.
+# guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), more DISKS
+# of the kernel with every fourth QEMU's, a kernel's NIC or NICS of them, our firmware, and the
+# device model under test.  LINEs go into its config; ALL are its devices.
 guest() {
-    disk 0
-    disk 1
-    LOOP=$(losetup -f)
-    losetup "$LOOP" "/tmp/$SCENARIO-disk0.img"
+    n=0 disks='' vifs='' ALL=''
+    for letter in a b c d e f g h i j k l; do
+        [ $n -lt "$DISKS" ] || break
+        disk $n
+        # many of QEMU's own keep it busy at its start until xl thinks that it hangs
+        if [ $((n % 4)) != 1 ]; then
+            loop=$(losetup -f)
+            losetup "$loop" "$image"
+            LOOPS="$LOOPS $loop"
+            disks="$disks \"phy:$loop,xvd$letter,w\","
+        else
+            disks="$disks \"format=raw,vdev=xvd$letter,access=rw,backendtype=qdisk,target=$image\","
+        fi
+        ALL="$ALL vbd/$((51712 + 16 * n))"
+        n=$((n + 1))
+    done
+    for n in 0 1; do
+        [ $n -lt "$NICS" ] || break
+        vifs="$vifs \"mac=00:16:3e:11:11:1$((n + 1)),bridge=xenbr0,type=vif\","
+        ALL="$ALL vif/$n"
+    done
+    ALL=${ALL# }
     # serial: from the first character on; kernel: xenfv has no fw_cfg without one
     cat >"$OUT/guest.cfg" <<C
 name = "$SCENARIO"
@@ -69,9 +87,8 @@ kernel = "/guest/vmlinuz"
 device_model_override = "/lab/qemu-dm"
 device_model_args = [ "-L", "/usr/share/qemu", "-L", "/usr/share/seabios" ]
 device_model_args_hvm = [ "-fw_cfg", "name=genroms/labfw.rom,file=/guest/labfw.rom"$DM_ARGS ]
-disk = [ "phy:$LOOP,xvda,w",
-         "format=raw,vdev=xvdb,access=rw,backendtype=qdisk,target=/tmp/$SCENARIO-disk1.img" ]
-vif = [ "mac=00:16:3e:11:11:11,bridge=xenbr0,type=vif" ]
+disk = [ $disks ]
+vif = [ $vifs ]
 on_poweroff = "preserve"
 on_reboot = "preserve"
 on_crash = "preserve"
@@ -182,9 +199,11 @@ properties() {  # properties TAG NAME...: of the device under test, into qmp-TAG
 
 written() { # written: what arrived in the disks' images where the OS wrote
     sync
-    for n in 0 1; do
+    n=0
+    while [ $n -lt "$DISKS" ]; do
         say "disk $n: sector 7 says '$(dd if="/tmp/$SCENARIO-disk$n.img" bs=512 skip=7 count=1 2>/dev/null |
             tr -d '\n' | sed 's/ *$//')'"
+        n=$((n + 1))
     done
 }
 
@@ -224,7 +243,9 @@ finish() {  # also after a failure
         timeout 60 xl destroy "$SCENARIO" 2>&1 | grep -v '^$'
         (await 30 "the domain's end" gone) || status=1
     fi
-    [ -z "$LOOP" ] || losetup -d "$LOOP" || :
+    for loop in $LOOPS; do
+        losetup -d "$loop" || :
+    done
     xl dmesg -c >>"$OUT/xen.log"
     cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/qemu-dm.log"
     cp "/var/log/xen/xl-$SCENARIO.log" "$OUT/xl.log"
@@ -237,7 +258,7 @@ finish() {  # also after a failure
 }
 
 scenario() {    # scenario NAME: run /lab/scenarios/NAME.sh
-    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOP=''
+    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOPS='' DISKS=2 NICS=1
     say "begins"
     event begin
     # the logs on their way to the host, should this be the last we hear of dom0

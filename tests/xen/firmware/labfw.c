@@ -17,14 +17,18 @@
  *   early       devices that the OS attaches before it announces itself
  *   late        devices that it attaches after that
  *   picky       "1": the OS ignores a device that is not at state 1
- *   gref        first grant reference (8, the first Linux uses, too)
+ *   gref        first grant reference (8, the first Linux uses, too); those
+ *               from 512 on are in further pages of the grant table
  *   early-gref  first grant reference for the early devices; without it they
  *               use gref and the late ones go on where they end
  *   persistent  "1": negotiate blkif's persistent grants
+ *   ring-order  the firmware's disks have rings of 2^ring-order pages
+ *   queues      the firmware's NICs have so many queues (1)
+ *   close       "1": the firmware closes its devices when it has used them
  *   request     "1": the firmware asks for its teardown, if it may
- *   reqs        "1": the firmware leaves a read in flight on each disk
  *   gates       points where to wait until lab/go names them: "firmware",
- *               "early", "announced", "done"; data/lab-at says where we are
+ *               "closed", "asked", "early", "announced", "done"; data/lab-at
+ *               says where we are
  *   shutdown    how the OS ends: 1 reboots, 5 is a soft reset, after which we
  *               begin anew
  *   complete    "1" once all of these are there: nobody tells dom0 that a
@@ -241,7 +245,7 @@ enum {
     HVM_PARAM_STORE_EVTCHN = 2,
 };
 
-extern u8 hypercall_page[], pool[];
+extern u8 hypercall_page[], pool[], pool_end[];
 
 static long hypercall(int nr, u32 op, void *arg)
 {
@@ -302,6 +306,11 @@ static u32 alloc_event_channel(u16 remote)
     return arg.port;
 }
 
+static void close_event_channel(u32 port)
+{
+    hypercall(EVENT_CHANNEL_OP, 3, &port);
+}
+
 /* find Xen and fill the hypercall page */
 static bool find_xen(void)
 {
@@ -327,6 +336,7 @@ static bool find_xen(void)
 enum {
     XS_READ = 2,
     XS_WRITE = 11,
+    XS_RM = 13,
     XS_WATCH_EVENT = 15,
     XS_ERROR = 16,
 };
@@ -461,25 +471,34 @@ static volatile struct {
     u16 flags, domid;
     u32 frame;
 } *grant_table;
+static u32 grant_frames;
 static u32 next_gref;
 
-/* never given back, so that firmware and OS have different ones */
-static void *new_page(void)
+#define FRAME_GRANTS (PAGE_SIZE / 8)
+
+/*
+ * Never given back, so that firmware and OS have different ones.  Those of one
+ * call follow each other.
+ */
+static void *new_pages(u32 n)
 {
     static u32 used;
-    u8 *page = pool + PAGE_SIZE * used++;
+    u8 *page = pool + PAGE_SIZE * used;
 
-    memset(page, 0, PAGE_SIZE);
+    used += n;
+    if (page + PAGE_SIZE * n > pool_end) {
+        say("out of memory");
+        for (;;) {
+            __asm__ volatile("cli; hlt");
+        }
+    }
+    memset(page, 0, PAGE_SIZE * n);
     return page;
 }
 
-static u32 grant(u16 domid, volatile void *page)
+static void *new_page(void)
 {
-    grant_table[next_gref].domid = domid;
-    grant_table[next_gref].frame = (u32)page / PAGE_SIZE;
-    mb();
-    grant_table[next_gref].flags = 1;   /* permit access */
-    return next_gref++;
+    return new_pages(1);
 }
 
 /* where BAR @n of the platform device is, 0 without one */
@@ -498,26 +517,55 @@ static u32 platform_bar(u32 n)
 }
 
 /* map the grant table where everybody does, in the platform device's BAR 1 */
-static bool map_grant_table(void)
+static bool map_grant_frame(void)
 {
     struct {
         u16 domid, size;
         u32 space, index, gpfn;
-    } arg = { DOMID_SELF, 0, 1, 0, 0 };
+    } arg = { DOMID_SELF, 0, 1, grant_frames, 0 };
     u32 bar = platform_bar(1);
 
-    arg.gpfn = bar / PAGE_SIZE;
+    arg.gpfn = bar / PAGE_SIZE + grant_frames;
     if (!bar || hypercall(MEMORY_OP, 7, &arg)) {
         say("no grant table");
         return false;
     }
     grant_table = (void *)bar;
+    grant_frames++;
     return true;
+}
+
+static u32 grant(u16 domid, volatile void *page)
+{
+    while (next_gref >= grant_frames * FRAME_GRANTS && map_grant_frame()) {
+    }
+    grant_table[next_gref].domid = domid;
+    grant_table[next_gref].frame = (u32)page / PAGE_SIZE;
+    mb();
+    grant_table[next_gref].flags = 1;   /* permit access */
+    return next_gref++;
+}
+
+/* take back all from @gref on; returns how many a backend still uses */
+static u32 revoke(u32 gref)
+{
+    u32 in_use = 0;
+
+    for (; gref < next_gref; gref++) {
+        if (grant_table[gref].flags & 24) {     /* reading, writing */
+            in_use++;
+        } else {
+            grant_table[gref].flags = 0;
+        }
+    }
+    return in_use;
 }
 
 /* --- what disks and NICs have in common ----------------------------------- */
 
 #define RX_BUFFERS 64
+#define MAX_QUEUES 2
+#define LOADS 8
 
 struct ring {
     u32 req_prod, req_event, rsp_prod, rsp_event;
@@ -525,20 +573,37 @@ struct ring {
     u8 slots[];
 };
 
+/* a NIC has one or more of these */
+struct queue {
+    u32 port;
+    volatile struct ring *tx, *rx;
+    u8 *data;                       /* what is sent */
+    u32 data_gref;
+    u32 rx_seen;
+    u8 *rx_page[RX_BUFFERS];
+};
+
 struct device {
     char name[24];                  /* "vbd/51712" */
     char fe[40], be[96];            /* its directories in xenstore */
     u32 id;
     u16 be_domid;
-    u32 port;
-    volatile struct ring *ring;     /* a NIC's: the one to transmit */
-    u8 *data;                       /* what requests on that ring carry */
-    u32 data_gref;
     bool works;
+    /* only a disk has these */
+    u32 port;
+    u32 ring_order;                 /* of the number of the ring's pages */
+    volatile struct ring *ring;
+    u8 *data;
+    u32 data_gref;
+    struct {
+        u8 *page[LOADS];
+        u32 gref[LOADS];
+        u32 busy;                   /* a bit per page */
+        u32 seen;                   /* responses */
+    } load;                         /* what a boot loader reads into */
     /* only a NIC has these */
-    volatile struct ring *rx;
-    u32 rx_seen;
-    u8 *rx_page[RX_BUFFERS];
+    struct queue queue[MAX_QUEUES];
+    u32 queues;
     u8 mac[6];
 };
 
@@ -560,9 +625,9 @@ static bool wait_backend(const struct device *dev, u32 state)
     return true;
 }
 
-static volatile struct ring *new_ring(void)
+static volatile struct ring *new_ring(u32 pages)
 {
-    volatile struct ring *ring = new_page();
+    volatile struct ring *ring = new_pages(pages);
 
     ring->req_event = 1;
     ring->rsp_event = 1;
@@ -594,7 +659,8 @@ struct blk_response {
 
 static volatile void *blk_slot(struct device *dev, u32 index)
 {
-    return dev->ring->slots + index % 32 * sizeof(struct blk_request);
+    return dev->ring->slots +
+           index % (32 << dev->ring_order) * sizeof(struct blk_request);
 }
 
 /* one sector from or to the start of @page; returns the request's index */
@@ -638,13 +704,35 @@ static const char *disk_io(struct device *dev, u8 op, u32 sector)
     return NULL;
 }
 
+/* one key and grant per page of the ring, which are told of, too */
+static void disk_ring(struct device *dev)
+{
+    u32 pages = 1 << dev->ring_order, i, gref;
+    char key[16], told[160] = "", *end = told;
+
+    dev->ring = new_ring(pages);
+    for (i = 0; i < pages; i++) {
+        gref = grant(dev->be_domid, (u8 *)dev->ring + i * PAGE_SIZE);
+        format(key, sizeof(key), dev->ring_order ? "ring-ref%u" : "ring-ref",
+               i);
+        store_write_number(dev->fe, key, gref);
+        format(end, sizeof(told) - (end - told), " %s %u", key, gref);
+        end += length(end);
+    }
+    if (dev->ring_order) {
+        store_write_number(dev->fe, "ring-page-order", dev->ring_order);
+    }
+    say("%s%s port %u", dev->name, told, dev->port);
+}
+
 static const char *disk_connect(struct device *dev)
 {
-    dev->ring = new_ring();
-    dev->data = new_page();
+    if (dev->ring_order > store_number(dev->be, "max-ring-page-order")) {
+        return "backend takes no such ring";
+    }
     dev->port = alloc_event_channel(dev->be_domid);
-    say("%s ring-ref %u port %u", dev->name, next_gref, dev->port);
-    store_write_number(dev->fe, "ring-ref", grant(dev->be_domid, dev->ring));
+    disk_ring(dev);
+    dev->data = new_page();
     dev->data_gref = grant(dev->be_domid, dev->data);
     store_write_number(dev->fe, "event-channel", dev->port);
     store_write(dev->fe, "protocol", "x86_32-abi");
@@ -659,18 +747,21 @@ static const char *disk_connect(struct device *dev)
 }
 
 /* dom0 has marked its sectors: "LABDISK0 sector 5 ..." */
-static const char *disk_read(struct device *dev, u32 sector)
+static bool is_sector(struct device *dev, u32 sector, const void *data)
 {
     char mark[32];
-    const char *trouble;
 
     format(mark, sizeof(mark), "LABDISK%u sector %u ",
            (dev->id - 51712) / 16, sector);
-    trouble = disk_io(dev, BLK_READ, sector);
-    if (!trouble && !starts_with(dev->data, mark)) {
-        trouble = "wrong data";
-    }
-    return trouble;
+    return starts_with(data, mark);
+}
+
+static const char *disk_read(struct device *dev, u32 sector)
+{
+    const char *trouble = disk_io(dev, BLK_READ, sector);
+
+    return trouble ? trouble :
+           is_sector(dev, sector, dev->data) ? NULL : "wrong data";
 }
 
 static const char *disk_write(struct device *dev, u32 sector)
@@ -733,51 +824,77 @@ static void read_mac(struct device *dev)
     }
 }
 
-static const char *nic_connect(struct device *dev)
+static void nic_key(struct device *dev, const char *dir, const char *key,
+                    u32 value)
+{
+    char path[40];
+
+    format(path, sizeof(path), "%s%s", dir, key);
+    store_write_number(dev->fe, path, value);
+}
+
+/* the rings and the event channel of one queue; a single one has no @dir */
+static void nic_queue(struct device *dev, struct queue *queue, const char *dir)
 {
     u32 tx_gref, rx_gref, i;
 
-    read_mac(dev);
-    dev->ring = new_ring();
-    dev->rx = new_ring();
-    dev->data = new_page();
-    dev->port = alloc_event_channel(dev->be_domid);
-    tx_gref = grant(dev->be_domid, dev->ring);
-    rx_gref = grant(dev->be_domid, dev->rx);
-    dev->data_gref = grant(dev->be_domid, dev->data);
+    queue->tx = new_ring(1);
+    queue->rx = new_ring(1);
+    queue->data = new_page();
+    queue->port = alloc_event_channel(dev->be_domid);
+    tx_gref = grant(dev->be_domid, queue->tx);
+    rx_gref = grant(dev->be_domid, queue->rx);
+    queue->data_gref = grant(dev->be_domid, queue->data);
     for (i = 0; i < RX_BUFFERS; i++) {
         volatile struct net_rx_request *req =
-            (void *)(dev->rx->slots + i * sizeof(*req));
+            (void *)(queue->rx->slots + i * sizeof(*req));
 
-        dev->rx_page[i] = new_page();
+        queue->rx_page[i] = new_page();
         req->id = i;
-        req->gref = grant(dev->be_domid, dev->rx_page[i]);
+        req->gref = grant(dev->be_domid, queue->rx_page[i]);
     }
     mb();
-    dev->rx->req_prod = RX_BUFFERS;
-    say("%s tx-ring-ref %u rx-ring-ref %u port %u", dev->name, tx_gref,
-        rx_gref, dev->port);
-    store_write_number(dev->fe, "tx-ring-ref", tx_gref);
-    store_write_number(dev->fe, "rx-ring-ref", rx_gref);
-    store_write_number(dev->fe, "event-channel", dev->port);
+    queue->rx->req_prod = RX_BUFFERS;
+    say("%s %stx-ring-ref %u %srx-ring-ref %u port %u", dev->name, dir,
+        tx_gref, dir, rx_gref, queue->port);
+    nic_key(dev, dir, "tx-ring-ref", tx_gref);
+    nic_key(dev, dir, "rx-ring-ref", rx_gref);
+    nic_key(dev, dir, "event-channel", queue->port);
+}
+
+static const char *nic_connect(struct device *dev)
+{
+    char dir[16];
+    u32 i;
+
+    read_mac(dev);
+    if (dev->queues > 1) {
+        store_write_number(dev->fe, "multi-queue-num-queues", dev->queues);
+    }
+    for (i = 0; i < dev->queues; i++) {
+        format(dir, sizeof(dir), dev->queues > 1 ? "queue-%u/" : "", i);
+        nic_queue(dev, &dev->queue[i], dir);
+    }
     store_write(dev->fe, "request-rx-copy", "1");
     store_write(dev->fe, "feature-no-csum-offload", "1");
     store_write(dev->fe, "state", "4");
     if (!wait_backend(dev, 4)) {
         return "backend did not connect";
     }
-    notify(dev->port);
+    for (i = 0; i < dev->queues; i++) {
+        notify(dev->queue[i].port);
+    }
     return NULL;
 }
 
 /* who has 192.0.2.1? tell 192.0.2.@self */
-static void arp_send(struct device *dev, u8 self)
+static void arp_send(struct device *dev, struct queue *queue, u8 self)
 {
     static const u8 head[6] = { 0, 1, 8, 0, 6, 4 };     /* Ethernet, IPv4 */
-    u32 index = dev->ring->req_prod;
+    u32 index = queue->tx->req_prod;
     volatile struct net_tx_request *req =
-        (void *)(dev->ring->slots + index % 256 * sizeof(*req));
-    struct arp *arp = (void *)dev->data;
+        (void *)(queue->tx->slots + index % 256 * sizeof(*req));
+    struct arp *arp = (void *)queue->data;
 
     memset(arp, 0, 60);
     memset(arp->to, 0xff, 6);
@@ -791,58 +908,84 @@ static void arp_send(struct device *dev, u8 self)
     arp->sender_ip[3] = self;
     memcpy(arp->target_ip, dom0_ip, 3);
     arp->target_ip[3] = 1;
-    req->gref = dev->data_gref;
+    req->gref = queue->data_gref;
     req->offset = 0;
     req->flags = 0;
     req->id = index;
     req->size = 60;
     mb();
-    dev->ring->req_prod = index + 1;
+    queue->tx->req_prod = index + 1;
     mb();
-    notify(dev->port);
+    notify(queue->port);
 }
 
 /* whether the next packet that came in answers @self */
-static bool arp_answered(struct device *dev, u8 self)
+static bool arp_answered(struct queue *queue, u8 self)
 {
     volatile struct net_rx_response *rsp =
-        (void *)(dev->rx->slots + dev->rx_seen++ % 256 * sizeof(*rsp));
+        (void *)(queue->rx->slots + queue->rx_seen++ % 256 * sizeof(*rsp));
     struct arp *arp;
 
     if (rsp->id >= RX_BUFFERS || rsp->status < (int)sizeof(*arp)) {
         return false;
     }
-    arp = (void *)(dev->rx_page[rsp->id] + rsp->offset);
+    arp = (void *)(queue->rx_page[rsp->id] + rsp->offset);
     return arp->type[0] == 8 && arp->type[1] == 6 && arp->op[1] == 2 &&
            arp->sender_ip[3] == 1 && arp->target_ip[3] == self;
 }
 
+/* the backend chooses the queue that an answer takes */
+static bool any_answered(struct device *dev, u8 self)
+{
+    u32 i;
+
+    for (i = 0; i < dev->queues; i++) {
+        struct queue *queue = &dev->queue[i];
+
+        while (queue->rx->rsp_prod != queue->rx_seen) {
+            mb();
+            if (arp_answered(queue, self)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Every question comes from another address: a late answer proves nothing. */
-static const char *nic_ask(struct device *dev)
+static const char *queue_ask(struct device *dev, struct queue *queue)
 {
     static u8 self = 100;
     u64 start = tsc(), sent;
 
     do {
         sent = tsc();
-        arp_send(dev, ++self);
+        arp_send(dev, queue, ++self);
         while (tsc() - sent < PATIENCE / 4) {
-            while (dev->rx->rsp_prod != dev->rx_seen) {
-                mb();
-                if (arp_answered(dev, self)) {
-                    return NULL;
-                }
+            if (any_answered(dev, self)) {
+                return NULL;
             }
             yield();
         }
     } while (tsc() - start < PATIENCE);
-    return dev->ring->rsp_prod == dev->ring->req_prod ?
+    return queue->tx->rsp_prod == queue->tx->req_prod ?
            "sends, but no answer comes in" : "does not send";
+}
+
+static const char *nic_ask(struct device *dev)
+{
+    const char *trouble = NULL;
+    u32 i;
+
+    for (i = 0; i < dev->queues && !trouble; i++) {
+        trouble = queue_ask(dev, &dev->queue[i]);
+    }
+    return trouble;
 }
 
 /* --- the two parties ------------------------------------------------------ */
 
-static struct device devices[16];
+static struct device devices[32];
 static u32 ndevices;
 
 /* fill in a device from its name; NULL if the toolstack gave us none such */
@@ -860,9 +1003,12 @@ static struct device *new_device(const char *name)
     }
     dev->be_domid = store_number(dev->fe, "backend-id");
     dev->id = number(name + 4);
+    dev->queues = 1;
     ndevices++;
     return dev;
 }
+
+static u32 first_gref;
 
 static const char *connect(struct device *dev)
 {
@@ -873,22 +1019,163 @@ static void firmware_device(const char *name)
 {
     struct device *dev = new_device(name);
     const char *trouble = NULL;
+    u32 i;
 
     if (!dev) {
         return;
+    }
+    dev->ring_order = store_number("lab", "ring-order");
+    if (store_number("lab", "queues") == MAX_QUEUES) {
+        dev->queues = MAX_QUEUES;
     }
     if (!wait_backend(dev, 2)) {
         trouble = "backend is not in InitWait";
     }
     trouble = trouble ? trouble : connect(dev);
+    for (i = 0; is_disk(dev) && i < LOADS; i++) {
+        dev->load.page[i] = new_page();
+        dev->load.gref[i] = grant(dev->be_domid, dev->load.page[i]);
+    }
     trouble = trouble ? trouble : is_disk(dev) ? disk_read(dev, 0) :
                                                  nic_ask(dev);
     dev->works = !trouble;
     say(trouble ? "%s broken: %s" : "%s works", name, trouble);
-    if (dev->works && is_disk(dev) && option("reqs")) {
-        disk_submit(dev, BLK_READ, 0, grant(dev->be_domid, new_page()));
+}
+
+/* --- a firmware that closes its devices ----------------------------------- */
+
+static const char *close_device(struct device *dev)
+{
+    static const char *const keys[] = {
+        "ring-ref", "tx-ring-ref", "rx-ring-ref", "event-channel", "protocol",
+        "feature-persistent", "request-rx-copy", "feature-no-csum-offload",
+    };
+    char path[80];
+    u32 i;
+
+    store_write(dev->fe, "state", "5");
+    if (!wait_backend(dev, 5)) {
+        return "backend is not Closing";
+    }
+    store_write(dev->fe, "state", "6");
+    if (!wait_backend(dev, 6)) {
+        return "backend is not Closed";
+    }
+    for (i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
+        format(path, sizeof(path), "%s/%s", dev->fe, keys[i]);
+        store_call(XS_RM, path, NULL);
+    }
+    close_event_channel(is_disk(dev) ? dev->port : dev->queue[0].port);
+    store_write(dev->fe, "state", "1");
+    return wait_backend(dev, 2) ? NULL : "backend is not in InitWait";
+}
+
+static void close_all(void)
+{
+    const char *trouble;
+    u32 i;
+
+    for (i = 0; i < ndevices; i++) {
+        trouble = close_device(&devices[i]);
+        say(trouble ? "%s broken: %s" : "%s closed", devices[i].name, trouble);
+    }
+    say("%u grants are still in use", revoke(first_gref));
+    point("closed");
+}
+
+/* --- a boot loader that reads through the firmware's rings ---------------- */
+
+/* read something else into a page, if the next one's read has been checked */
+static bool load_submit(struct device *dev)
+{
+    u32 index = dev->ring->req_prod, n = index % LOADS;
+
+    if (dev->load.busy & 1 << n) {
+        return false;
+    }
+    dev->load.busy |= 1 << n;
+    memset(dev->load.page[n], 0, 512);
+    disk_submit(dev, BLK_READ, index % 10, dev->load.gref[n]);
+    return true;
+}
+
+static u32 loads_right, loads_wrong, loads_in_flight;
+
+/* check what has arrived */
+static void load_reap(struct device *dev)
+{
+    while (dev->load.seen != dev->ring->rsp_prod) {
+        volatile struct blk_response *rsp = blk_slot(dev, dev->load.seen++);
+        u32 index = rsp->id - 42, n = index % LOADS;
+
+        mb();
+        if (!rsp->status && is_sector(dev, index % 10, dev->load.page[n])) {
+            loads_right++;
+        } else {
+            loads_wrong++;
+        }
+        dev->load.busy &= ~(1 << n);
     }
 }
+
+static u32 first_of_os;                 /* among the devices */
+
+static struct device *loaders_disk(u32 i)
+{
+    return devices[i].works && is_disk(&devices[i]) ? &devices[i] : NULL;
+}
+
+/* Whoever has read @reads sectors is an OS, with more under way. */
+static void load(u32 reads)
+{
+    u64 start = tsc();
+    struct device *dev;
+    u32 i;
+
+    for (i = 0; i < first_of_os; i++) {
+        if ((dev = loaders_disk(i))) {
+            dev->load.seen = dev->ring->rsp_prod;
+        }
+    }
+    do {
+        yield();
+        for (i = 0; i < first_of_os; i++) {
+            if ((dev = loaders_disk(i))) {
+                load_reap(dev);
+                while (load_submit(dev)) {
+                }
+            }
+        }
+    } while (loads_right + loads_wrong < reads &&
+             tsc() - start < 20 * PATIENCE);
+    for (i = 0; i < first_of_os; i++) {
+        if ((dev = loaders_disk(i))) {
+            loads_in_flight += dev->ring->req_prod - dev->ring->rsp_prod;
+        }
+    }
+}
+
+/* of all that the backends of the firmware's disks may write to */
+static u32 load_sum(void)
+{
+    u32 sum = 0, i, n, k;
+
+    for (i = 0; i < first_of_os; i++) {
+        struct device *dev = loaders_disk(i);
+
+        for (n = 0; dev && n < LOADS; n++) {
+            for (k = 0; k < 512; k++) {
+                sum = sum * 31 + dev->load.page[n][k];
+            }
+        }
+        for (n = 0; dev && n < PAGE_SIZE << dev->ring_order; n++) {
+            sum = sum * 31 + ((volatile u8 *)dev->ring)[n];
+        }
+    }
+    return sum;
+}
+
+/* --- an OS ---------------------------------------------------------------- */
 
 /* prove the device with data; @sector is one not read before */
 static const char *os_use(struct device *dev, u32 sector)
@@ -977,8 +1264,7 @@ static void claim_callback(void)
     hvm_param(true, HVM_PARAM_CALLBACK_IRQ, 1);
 }
 
-static u32 first_gref, early_gref;
-static u32 first_of_os;                 /* among the devices */
+static u32 early_gref;
 
 /* attach some before the announcement, as OpenBSD does with all */
 static void attach_early(void)
@@ -996,7 +1282,7 @@ static void attach_early(void)
 /* after the announcement: do the early ones still work?  Attach the rest. */
 static void attach_late(void)
 {
-    u32 i;
+    u32 sum = load_sum(), i;
 
     point("announced");
     for (i = first_of_os; i < ndevices; i++) {
@@ -1013,6 +1299,11 @@ static void attach_late(void)
         next_gref = first_gref;
     }
     each("late", os_device);
+    if (loads_right + loads_wrong + loads_in_flight) {
+        say("loader: %u reads right, %u wrong, %u in flight; then %s",
+            loads_right, loads_wrong, loads_in_flight,
+            load_sum() == sum ? "nothing came" : "memory changed");
+    }
 }
 
 static void log_line(void)
@@ -1025,9 +1316,10 @@ static void log_line(void)
 }
 
 /*
- * One step of an OS: "callback" sets it, "early" and "late" attach devices, the
- * others write to the platform device.  Nothing is said in between: an OS takes
- * no time for these, and characters on the serial port do.
+ * One step of an OS: "load" belongs to its loader, "callback" sets that, "early"
+ * and "late" attach devices, the others write to the platform device.  Nothing
+ * is said in between: an OS takes no time for these, and characters on the
+ * serial port do.
  */
 static void step(const char *word)
 {
@@ -1037,7 +1329,9 @@ static void step(const char *word)
     while (*p && *p++ != '=') {
     }
     value = number(p);
-    if (starts_with(word, "callback")) {
+    if (starts_with(word, "load=")) {
+        load(value);
+    } else if (starts_with(word, "callback")) {
         claim_callback();
     } else if (starts_with(word, "early")) {
         attach_early();
@@ -1091,7 +1385,8 @@ static bool live(void)
 {
     who = "PVFW";
     ndevices = 0;
-    if (!find_xen() || !map_grant_table()) {
+    grant_frames = 0;
+    if (!find_xen() || !map_grant_frame()) {
         return false;
     }
     store = (void *)((u32)hvm_param(false, HVM_PARAM_STORE_PFN, 0) * PAGE_SIZE);
@@ -1105,6 +1400,9 @@ static bool live(void)
     next_gref = first_gref;
     each("firmware", firmware_device);
     point("firmware");
+    if (option("close")) {
+        close_all();
+    }
     if (option("request")) {
         ask();
     }
