@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 SECONDS = 600
+N = 50
 help:
 	@echo "make build        fetch QEMU's source, add the overlay, build build/qemu-system-x86_64"
 	@echo "make demo         a guest on a real Xen without and with the device, in one table"
 	@echo "make test         all tests: those of test-quick, and guests on a real Xen"
 	@echo "make test-xen     the whole matrix of guests on a real Xen, with a table of its cells"
+	@echo "make test-soak    N=50 guests one after the other in one dom0: does anything add up?"
 	@echo "make test-quick   unit tests, qtests and a minute of fuzz, no Xen"
 	@echo "make test-asan    test-quick on a QEMU built with ASan and UBSan: any report fails"
 	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
@@ -21,6 +23,9 @@ test: build
 test-xen: build
 	@tests/xen/setup.sh
 	@python3 scripts/test.py --matrix
+test-soak: build
+	@tests/xen/setup.sh
+	@python3 scripts/test.py --soak $(N)
 test-quick: build
 	@python3 scripts/test.py --quick
 test-asan:
@@ -34,4 +39,4 @@ coverage:
 	@python3 scripts/coverage.py
 clean:
 	@scripts/clean.sh
-.PHONY: help build demo test test-xen test-quick test-asan fuzz coverage clean
+.PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz coverage clean

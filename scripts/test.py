@@ -5,7 +5,8 @@ Unit tests, qtests and a minute of fuzz first, then the guests on a real Xen.
 One line per check, the last line is "N passed, N failed".  With names of
 scenarios as arguments only those guests: scripts/test.py naive mixed.  With
 --quick no Xen; with --variant no Xen either, on another build of QEMU.  With
---matrix all guests on a real Xen and nothing else: make test-xen.
+--matrix all guests on a real Xen and nothing else: make test-xen; with --soak
+only so many of one: make test-soak.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
@@ -218,6 +219,17 @@ def whole_matrix():
     print()
 
 
+def soak(rounds):
+    """Guests without end, and what Xen and dom0 had then."""
+    lab.run_soak(rounds)
+    scenarios('soak', {'soak': matrix.WITH['soak']})
+    tally = evidence.parse_soak(evidence.read(
+        TOP / 'build' / 'xen' / 'soak' / 'soak' / 'soak.txt'))
+    for name, counts in ('first', tally[:1]), ('last', tally[-1:]):
+        print(f'{name}:', *(f'{what} {n}' for c in counts
+                            for what, n in c.items()))
+
+
 def main():
     parser = argparse.ArgumentParser(description='Run all tests.')
     parser.add_argument('--quick', action='store_true', help='without Xen')
@@ -225,6 +237,8 @@ def main():
                         help='which build of QEMU; implies --quick')
     parser.add_argument('--matrix', action='store_true',
                         help='all guests on a real Xen')
+    parser.add_argument('--soak', type=int, metavar='ROUNDS',
+                        help='guests one after the other in one dom0')
     parser.add_argument('--fuzz', type=int, default=60, metavar='SECONDS')
     parser.add_argument('scenario', nargs='*',
                         help=f'among {" ".join(matrix.WITH)}')
@@ -236,12 +250,14 @@ def main():
     start = time.monotonic()
     if args.matrix:
         whole_matrix()
+    elif args.soak:
+        soak(args.soak)
     else:
         if not args.scenario:
             quick(args.variant, args.fuzz)
         if not args.quick and args.variant == 'plain':
             labs(args.scenario or matrix.SHORT)
-    check_log(whole=not args.scenario and not args.matrix)
+    check_log(whole=not (args.scenario or args.matrix or args.soak))
     print(f'tests took {time.monotonic() - start:.0f} s')
     if failures:
         print('What failed, once more:', *failures, sep='\n')

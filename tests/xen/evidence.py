@@ -173,6 +173,12 @@ def parse_replies(text):
             for m in re.finditer(r'^(\S+) (\{.*\})$', text, re.M)}
 
 
+def parse_soak(text):
+    """What Xen and dom0 had after each round, [{what: how many}]."""
+    return [dict(zip(words[::2], map(int, words[1::2])))
+            for words in map(str.split, text.splitlines())]
+
+
 # --- all of it --------------------------------------------------------------
 
 def snapshot_facts(store, dump, table, domid, created, firmware,
@@ -292,6 +298,8 @@ def evidence(directory):
         'qmp': {path.stem[len('qmp-'):]: parse_replies(read(path))
                 for path in directory.glob('qmp-*.txt')},
     }
+    if (directory / 'soak.txt').exists():
+        facts['soak'] = parse_soak(read(directory / 'soak.txt'))
     if (directory / 'before').is_dir():
         facts['before'] = evidence(directory / 'before')
     if 'GUEST[' in read(directory / 'console.log'):

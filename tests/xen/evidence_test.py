@@ -167,6 +167,11 @@ class Parts(unittest.TestCase):
             {'vbd/51712': {'works': True, 'closed': True, 'ports': [5],
                            'rings': {'ring-ref0': 8, 'ring-ref1': 9}}})
 
+    def test_soak(self):
+        self.assertEqual(evidence.parse_soak('round 1 ports 20\nround 2 '
+                                             'ports 21\n'),
+                         [{'round': 1, 'ports': 20}, {'round': 2, 'ports': 21}])
+
     def test_loader(self):
         self.assertIsNone(evidence.parse_loader(FIRMWARE_LOG))
         self.assertEqual(evidence.parse_loader(

@@ -58,7 +58,7 @@ WITH_DEVICE = '-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000'
 SILENCE = 240
 
 
-def make_overlay(work, qemu, names, dm_args):
+def make_overlay(work, qemu, names, dm_args, settings):
     """What belongs to this run, unpacked over dom0's base image."""
     root = work / 'overlay'
     lab = root / 'lab'
@@ -73,7 +73,9 @@ def make_overlay(work, qemu, names, dm_args):
     # libxl's config wants a list of strings
     listed = ''.join(f', "{arg}"' for arg in shlex.split(dm_args))
     (lab / 'run').write_text(f'TODO={shlex.quote(" ".join(names))}\n'
-                             f'DM_ARGS={shlex.quote(listed)}\n')
+                             f'DM_ARGS={shlex.quote(listed)}\n'
+                             + ''.join(f'{key}={shlex.quote(str(value))}\n'
+                                       for key, value in settings.items()))
     subprocess.run(['strip', '-o', lab / 'qemu-dm', qemu], check=True)
     there = (IMAGE / 'libraries').read_text().split()
     ldd = subprocess.run(['ldd', qemu], check=True, capture_output=True,
@@ -193,10 +195,11 @@ def stop(process):
         process.wait()
 
 
-def run(name, names, dm_args='', timeout=None, say=print, keep=False):
+def run(name, names, dm_args='', timeout=None, say=print, keep=False,
+        settings={}):
     """Run scenarios NAMES in one lab.
 
-    @say gets progress lines.  Returns OK, SCENARIO_FAILED (its directory
+    @settings are variables for the scenarios, @say gets progress lines.  Returns OK, SCENARIO_FAILED (its directory
     tells) or LAB_FAILED (nothing can be said about all scenarios).
     """
     unknown = [n for n in names if n not in scenarios()]
@@ -223,7 +226,7 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False):
         cleanup.callback(shutil.rmtree, work, ignore_errors=True)
         # of our own: the link's target may be rebuilt meanwhile
         qemu = Path(shutil.copy(QEMU, work / 'qemu-system-x86_64'))
-        overlay = make_overlay(work, qemu, names, dm_args)
+        overlay = make_overlay(work, qemu, names, dm_args, settings)
         with open(work / 'out.img', 'wb') as f:
             f.truncate(OUT_SIZE)
         monitor = work / 'monitor'
@@ -284,6 +287,13 @@ def run_pair(runs):
 
     with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as pool:
         return max(pool.map(one, runs))
+
+
+def run_soak(rounds):
+    """So many guests, one after the other, in the directory soak/soak."""
+    return run('soak', ['soak'], WITH_DEVICE, 120 + 60 * rounds,
+               say=lambda text: print(f'soak: {text}', flush=True),
+               settings={'ROUNDS': rounds})
 
 
 def run_matrix(names):

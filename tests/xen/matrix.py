@@ -294,6 +294,21 @@ def config_errors(facts):
             'has no xen-platform device' in text, facts['status']], [True, 0])
 
 
+@scenario(('Toolstack', 'guests one after the other in one dom0'))
+def soak(facts):
+    rounds = facts['soak']
+    first, last = rounds[0], rounds[-1]
+    yield ('there is something to compare', len(rounds) > 2, True)
+    for what in ('grants', 'ports', 'domains', 'processes', 'files',
+                 'xenstore'):
+        yield (f'{what} do not add up from round 1 to {len(rounds)}',
+               last[what], first[what])
+    # a guest has 256 MiB, QEMU some 50; logs are in memory, too
+    for what, less in ('dom0_kb', 8 << 10), ('xen_mb', 2):
+        yield (f'{what}: not less is free in the end than after round 1',
+               last[what] > first[what] - less, True)
+
+
 @without
 def naive_without(facts):
     """The failure that we cure: the other checks can tell."""

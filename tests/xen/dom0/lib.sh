@@ -173,12 +173,16 @@ alive() { await 90 "Linux to use its devices" alives_are $(($(alives) + 2)); eve
 
 dump_done() { xl dmesg -c >>"$1"; grep -q 'gnttab_usage_print_all \] done' "$1"; }
 
+dump() {    # dump FILE: Xen's event channels and grants
+    xl dmesg -c >>"$OUT/xen.log"
+    xl debug-keys eg
+    await 20 "Xen's dump for ${1##*/}" dump_done "$1"
+}
+
 snapshot() {    # snapshot TAG: xenstore, event channels and grants as they are now
     event "snapshot $1"
     xenstore-ls -fp /local/domain >"$OUT/snapshot-$1-xenstore.txt"
-    xl dmesg -c >>"$OUT/xen.log"
-    xl debug-keys eg
-    await 20 "Xen's dump for snapshot '$1'" dump_done "$OUT/snapshot-$1-xen.txt"
+    dump "$OUT/snapshot-$1-xen.txt"
     grants "$DOMID" >"$OUT/snapshot-$1-grants.txt"
 }
 
@@ -234,18 +238,23 @@ lives_again() {
 
 gone() { ! xl domid "$SCENARIO" >/dev/null 2>&1; }
 
-finish() {  # also after a failure
-    status=$?
-    trap - EXIT
-    set +e
+destroy() { # the guest, and what was made for it
     if ! gone; then
         say "waiting for xl destroy (60 s at most)"
-        timeout 60 xl destroy "$SCENARIO" 2>&1 | grep -v '^$'
-        (await 30 "the domain's end" gone) || status=1
+        timeout 60 xl destroy "$SCENARIO" 2>&1 | grep -v '^$' || :
+        await 30 "the domain's end" gone
     fi
     for loop in $LOOPS; do
         losetup -d "$loop" || :
     done
+    LOOPS=''
+}
+
+finish() {  # also after a failure
+    status=$?
+    trap - EXIT
+    set +e
+    (destroy) || status=1
     xl dmesg -c >>"$OUT/xen.log"
     cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/qemu-dm.log"
     cp "/var/log/xen/xl-$SCENARIO.log" "$OUT/xl.log"

@@ -1,0 +1,44 @@
+# ROUNDS guests, one after the other, each from its firmware to the OS's devices and destroyed
+# then: nothing may add up in dom0 or in Xen.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+
+no_qemu() { ! pgrep -f 'qemu-dm .*-xen-domid' >/dev/null; }
+
+# tally ROUND: what Xen and dom0 have, into soak.txt
+tally() {
+    await 60 "QEMU's end" no_qemu
+    rm -f /tmp/soak-xen
+    dump /tmp/soak-xen
+    echo 3 >/proc/sys/vm/drop_caches
+    round=$1
+    set -- /proc/[0-9]*
+    processes=$#
+    set -- /proc/[0-9]*/fd/*
+    echo "round $round" \
+        "grants $(grep -c '^(XEN) \[0x' /tmp/soak-xen)" \
+        "ports $(grep -c '^(XEN) .*: s=[1-6]' /tmp/soak-xen)" \
+        "domains $(xl list | grep -c .)" \
+        "processes $processes" \
+        "files $#" \
+        "xenstore $(xenstore-ls | grep -c .)" \
+        "dom0_kb $(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)" \
+        "xen_mb $(xl info free_memory)" >>"$OUT/soak.txt"
+}
+
+kill "$WATCH"   # its log would be what adds up
+round=0
+while [ "$round" -lt "${ROUNDS:=3}" ]; do
+    round=$((round + 1))
+    say "round $round of $ROUNDS"
+    guest
+    start firmware "$ALL" os 1 late "$ALL" gates 'done'
+    gate 'done' 60
+    [ "$(grep -c '^PVFW: v.* works' "$OUT/firmware.log")" = 3 ] || fail "firmware of round $round"
+    [ "$(grep -c '^PVOS: v.* works' "$OUT/firmware.log")" = 3 ] || fail "OS of round $round"
+    grep -q ': 3 handed off, 0 given up' "/var/log/xen/qemu-dm-$SCENARIO.log" ||
+        fail "handoff of round $round"
+    destroy
+    tally "$round"
+done
