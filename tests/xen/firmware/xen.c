@@ -1,0 +1,471 @@
+/*
+ * What a firmware and an OS need of the machine and of Xen.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "xen.h"
+
+/* --- memory and text ------------------------------------------------------ */
+
+void *memset(void *dest, int c, size_t n)
+{
+    u8 *p = dest;
+
+    while (n--) {
+        *p++ = c;
+    }
+    return dest;
+}
+
+void *memcpy(void *dest, const void *src, size_t n)
+{
+    u8 *p = dest;
+    const u8 *q = src;
+
+    while (n--) {
+        *p++ = *q++;
+    }
+    return dest;
+}
+
+u32 length(const char *s)
+{
+    u32 n = 0;
+
+    while (s[n]) {
+        n++;
+    }
+    return n;
+}
+
+bool starts_with(const void *text, const char *with)
+{
+    const char *s = text;
+
+    while (*with && *s == *with) {
+        s++;
+        with++;
+    }
+    return !*with;
+}
+
+bool listed(const char *list, const char *word)
+{
+    while (*list) {
+        if (starts_with(list, word) &&
+            (list[length(word)] == ' ' || !list[length(word)])) {
+            return true;
+        }
+        while (*list && *list++ != ' ') {
+        }
+    }
+    return false;
+}
+
+u32 number(const char *s)
+{
+    u32 v = 0;
+
+    while (*s >= '0' && *s <= '9') {
+        v = v * 10 + *s++ - '0';
+    }
+    return v;
+}
+
+static void vformat(char *out, size_t size, const char *fmt, va_list ap)
+{
+    char *end = out + size - 1, digits[12], *p;
+    const char *s;
+    u32 v;
+
+    for (; *fmt && out < end; fmt++) {
+        if (*fmt != '%') {
+            *out++ = *fmt;
+            continue;
+        }
+        if (*++fmt == 's') {
+            s = va_arg(ap, const char *);
+        } else {
+            v = va_arg(ap, u32);
+            p = digits + sizeof(digits) - 1;
+            *p = 0;
+            do {
+                *--p = '0' + v % 10;
+            } while (v /= 10);
+            s = p;
+        }
+        while (*s && out < end) {
+            *out++ = *s++;
+        }
+    }
+    *out = 0;
+}
+
+void format(char *out, size_t size, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vformat(out, size, fmt, ap);
+    va_end(ap);
+}
+
+/* --- the machine ---------------------------------------------------------- */
+
+const char *who = "PVFW";
+
+void say(const char *fmt, ...)
+{
+    char text[256], line[272], *p;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vformat(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    format(line, sizeof(line), "%s: %s\r\n", who, text);
+    for (p = line; *p; p++) {
+        while (!(inb(0x3fd) & 0x20)) {
+        }
+        outb(0x3f8, *p);
+    }
+}
+
+u32 platform_bar(u32 n)
+{
+    u32 devfn;
+
+    for (devfn = 0; devfn < 256; devfn++) {
+        outl(0xcf8, 0x80000000 | devfn << 8);
+        if (inl(0xcfc) == 0x00015853) {
+            outl(0xcf8, 0x80000010 | devfn << 8 | n << 2);
+            return inl(0xcfc) & ~15u;
+        }
+    }
+    return 0;
+}
+
+/* --- hypercalls ----------------------------------------------------------- */
+
+enum {
+    MEMORY_OP = 12,
+    SCHED_OP = 29,
+    EVENT_CHANNEL_OP = 32,
+    HVM_OP = 34,
+};
+
+extern u8 hypercall_page[], pool[], pool_end[];     /* blob.ld */
+
+static long hypercall(int nr, u32 op, void *arg)
+{
+    long ret;
+    u32 clobbered[2];
+
+    __asm__ volatile("call *%[entry]"
+                     : "=a"(ret), "=b"(clobbered[0]), "=c"(clobbered[1])
+                     : [entry] "S"(hypercall_page + nr * 32), "1"(op), "2"(arg)
+                     : "edx", "edi", "memory");
+    return ret;
+}
+
+void yield(void)
+{
+    hypercall(SCHED_OP, 0, NULL);
+}
+
+void relax(void)
+{
+    u64 start = tsc();
+
+    while (tsc() - start < MOMENT) {
+        yield();
+    }
+}
+
+u64 hvm_param(bool set, u32 index, u64 value)
+{
+    struct {
+        u16 domid;
+        u32 index;
+        u64 value;
+    } arg = { DOMID_SELF, index, value };
+
+    if (hypercall(HVM_OP, set ? 0 : 1, &arg)) {
+        say("HVM parameter %u failed", index);
+    }
+    return arg.value;
+}
+
+void notify(u32 port)
+{
+    hypercall(EVENT_CHANNEL_OP, 4, &port);
+}
+
+u32 alloc_event_channel(u16 remote)
+{
+    struct {
+        u16 dom, remote;
+        u32 port;
+    } arg = { DOMID_SELF, remote, 0 };
+
+    if (hypercall(EVENT_CHANNEL_OP, 6, &arg)) {
+        say("no event channel");
+    }
+    return arg.port;
+}
+
+void close_event_channel(u32 port)
+{
+    hypercall(EVENT_CHANNEL_OP, 3, &port);
+}
+
+void shut_down(u32 reason)
+{
+    hypercall(SCHED_OP, 2, &reason);
+}
+
+/* find Xen and fill the hypercall page */
+static bool find_xen(void)
+{
+    u32 leaf, a, b, c, d;
+
+    for (leaf = 0x40000000; leaf < 0x40010000; leaf += 0x100) {
+        __asm__ volatile("cpuid"
+                         : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(leaf));
+        if (b == 0x566e6558 && c == 0x65584d4d && d == 0x4d4d566e) {
+            __asm__ volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d)
+                                     : "a"(leaf + 2));
+            __asm__ volatile("wrmsr"
+                             :: "c"(b), "a"((u32)hypercall_page), "d"(0));
+            return true;
+        }
+    }
+    say("not on Xen");
+    return false;
+}
+
+/* --- xenstore ------------------------------------------------------------- */
+
+enum {
+    XS_READ = 2,
+    XS_WRITE = 11,
+    XS_RM = 13,
+    XS_WATCH_EVENT = 15,
+    XS_ERROR = 16,
+};
+
+#define XS_RING 1024u
+
+static struct {
+    char req[XS_RING], rsp[XS_RING];
+    volatile u32 req_cons, req_prod, rsp_cons, rsp_prod;
+} *store;
+static u32 store_port;
+
+static void store_send(const void *data, u32 n)
+{
+    const char *p = data;
+
+    while (n--) {
+        while (store->req_prod - store->req_cons == XS_RING) {
+            notify(store_port);
+            yield();
+        }
+        store->req[store->req_prod % XS_RING] = *p++;
+        mb();
+        store->req_prod++;
+    }
+}
+
+static void store_receive(void *data, u32 n)
+{
+    char *p = data;
+
+    while (n--) {
+        while (store->rsp_prod == store->rsp_cons) {
+            yield();
+        }
+        mb();
+        *p++ = store->rsp[store->rsp_cons % XS_RING];
+        mb();
+        store->rsp_cons++;
+    }
+}
+
+/* the reply, or NULL for an error; it is valid until the next call */
+static const char *store_call(u32 type, const char *path, const char *value)
+{
+    static char reply[4097];
+    u32 header[4] = { type, 1, 0, length(path) + 1 };
+
+    if (value) {
+        header[3] += length(value);
+    }
+    store_send(header, sizeof(header));
+    store_send(path, length(path) + 1);
+    if (value) {
+        store_send(value, length(value));
+    }
+    notify(store_port);
+    do {
+        store_receive(header, sizeof(header));
+        store_receive(reply, header[3]);
+        reply[header[3]] = 0;
+    } while (header[0] == XS_WATCH_EVENT);
+    notify(store_port);
+    return header[0] == XS_ERROR ? NULL : reply;
+}
+
+void store_read(const char *dir, const char *key, char *out, u32 size)
+{
+    char path[160];
+    const char *value;
+
+    format(path, sizeof(path), "%s/%s", dir, key);
+    value = store_call(XS_READ, path, NULL);
+    format(out, size, "%s", value ? value : "");
+}
+
+u32 store_number(const char *dir, const char *key)
+{
+    char value[32];
+
+    store_read(dir, key, value, sizeof(value));
+    return number(value);
+}
+
+void store_write(const char *dir, const char *key, const char *value)
+{
+    char path[160];
+
+    format(path, sizeof(path), "%s/%s", dir, key);
+    if (!store_call(XS_WRITE, path, value)) {
+        say("cannot write %s", path);
+    }
+}
+
+void store_write_number(const char *dir, const char *key, u32 value)
+{
+    char text[12];
+
+    format(text, sizeof(text), "%u", value);
+    store_write(dir, key, text);
+}
+
+void store_remove(const char *dir, const char *key)
+{
+    char path[160];
+
+    format(path, sizeof(path), "%s/%s", dir, key);
+    store_call(XS_RM, path, NULL);
+}
+
+bool option(const char *name)
+{
+    char value[32];
+
+    store_read("lab", name, value, sizeof(value));
+    return starts_with(value, "1");
+}
+
+void point(const char *name)
+{
+    char gates[64], go[32];
+
+    say("at %s", name);
+    store_write("data", "lab-at", name);
+    store_read("lab", "gates", gates, sizeof(gates));
+    while (listed(gates, name)) {
+        store_read("lab", "go", go, sizeof(go));
+        if (listed(go, name)) {
+            break;
+        }
+        relax();
+    }
+}
+
+/* --- pages and grants ----------------------------------------------------- */
+
+static volatile struct {
+    u16 flags, domid;
+    u32 frame;
+} *grant_table;
+static u32 grant_frames;
+u32 next_gref;
+
+#define FRAME_GRANTS (PAGE_SIZE / 8)
+
+void *new_pages(u32 n)
+{
+    static u32 used;
+    u8 *page = pool + PAGE_SIZE * used;
+
+    used += n;
+    if (page + PAGE_SIZE * n > pool_end) {
+        say("out of memory");
+        for (;;) {
+            __asm__ volatile("cli; hlt");
+        }
+    }
+    memset(page, 0, PAGE_SIZE * n);
+    return page;
+}
+
+void *new_page(void)
+{
+    return new_pages(1);
+}
+
+/* map the grant table where everybody does, in the platform device's BAR 1 */
+static bool map_grant_frame(void)
+{
+    struct {
+        u16 domid, size;
+        u32 space, index, gpfn;
+    } arg = { DOMID_SELF, 0, 1, grant_frames, 0 };
+    u32 bar = platform_bar(1);
+
+    arg.gpfn = bar / PAGE_SIZE + grant_frames;
+    if (!bar || hypercall(MEMORY_OP, 7, &arg)) {
+        say("no grant table");
+        return false;
+    }
+    grant_table = (void *)bar;
+    grant_frames++;
+    return true;
+}
+
+u32 grant(u16 domid, volatile void *page)
+{
+    while (next_gref >= grant_frames * FRAME_GRANTS && map_grant_frame()) {
+    }
+    grant_table[next_gref].domid = domid;
+    grant_table[next_gref].frame = (u32)page / PAGE_SIZE;
+    mb();
+    grant_table[next_gref].flags = 1;   /* permit access */
+    return next_gref++;
+}
+
+u32 revoke(u32 gref)
+{
+    u32 in_use = 0;
+
+    for (; gref < next_gref; gref++) {
+        if (grant_table[gref].flags & 24) {     /* reading, writing */
+            in_use++;
+        } else {
+            grant_table[gref].flags = 0;
+        }
+    }
+    return in_use;
+}
+
+bool begin(void)
+{
+    grant_frames = 0;
+    if (!find_xen() || !map_grant_frame()) {
+        return false;
+    }
+    store = (void *)((u32)hvm_param(false, HVM_PARAM_STORE_PFN, 0) * PAGE_SIZE);
+    store_port = hvm_param(false, HVM_PARAM_STORE_EVTCHN, 0);
+    return true;
+}

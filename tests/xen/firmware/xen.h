@@ -1,0 +1,156 @@
+/*
+ * What a firmware and an OS need of the machine and of Xen.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef XEN_H
+#define XEN_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint64_t u64;
+typedef uint32_t u32;
+typedef uint16_t u16;
+typedef uint8_t u8;
+
+#define PAGE_SIZE 4096u
+#define DOMID_SELF 0x7ff0
+#define mb() __asm__ volatile("lock; addl $0, (%%esp)" ::: "memory")
+
+/* TSC cycles: 2 or 3 seconds until we give up, some ms between two looks */
+#define PATIENCE 6000000000ull
+#define MOMENT 20000000u
+
+/* --- memory and text ------------------------------------------------------ */
+
+void *memset(void *dest, int c, size_t n);
+void *memcpy(void *dest, const void *src, size_t n);
+u32 length(const char *s);
+bool starts_with(const void *text, const char *with);
+
+/* whether @word is one of the words of @list */
+bool listed(const char *list, const char *word);
+
+u32 number(const char *s);
+
+/* %s and %u are all there is; @size is trusted to be enough for a '\0' */
+__attribute__((format(printf, 3, 4)))
+void format(char *out, size_t size, const char *fmt, ...);
+
+/* --- the machine ---------------------------------------------------------- */
+
+static inline void outb(u16 port, u8 v)
+{
+    __asm__ volatile("outb %0, %1" :: "a"(v), "Nd"(port));
+}
+
+static inline void outw(u16 port, u16 v)
+{
+    __asm__ volatile("outw %0, %1" :: "a"(v), "Nd"(port));
+}
+
+static inline void outl(u16 port, u32 v)
+{
+    __asm__ volatile("outl %0, %1" :: "a"(v), "Nd"(port));
+}
+
+static inline u8 inb(u16 port)
+{
+    u8 v;
+
+    __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+
+static inline u16 inw(u16 port)
+{
+    u16 v;
+
+    __asm__ volatile("inw %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+
+static inline u32 inl(u16 port)
+{
+    u32 v;
+
+    __asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+
+static inline u64 tsc(void)
+{
+    u64 v;
+
+    __asm__ volatile("rdtsc" : "=A"(v));
+    return v;
+}
+
+extern const char *who;     /* whose lines these are: PVFW or PVOS */
+
+__attribute__((format(printf, 1, 2)))
+void say(const char *fmt, ...);
+
+/* where BAR @n of the platform device is, 0 without one */
+u32 platform_bar(u32 n);
+
+/* --- Xen ------------------------------------------------------------------ */
+
+enum {
+    HVM_PARAM_CALLBACK_IRQ = 0,
+    HVM_PARAM_STORE_PFN = 1,
+    HVM_PARAM_STORE_EVTCHN = 2,
+};
+
+/* find Xen, its store and the grant table; false where there is none */
+bool begin(void);
+
+void yield(void);
+
+/* dom0 has the only other processor time, and something better to do */
+void relax(void);
+
+u64 hvm_param(bool set, u32 index, u64 value);
+void notify(u32 port);
+u32 alloc_event_channel(u16 remote);
+void close_event_channel(u32 port);
+
+/* returns only from a soft reset */
+void shut_down(u32 reason);
+
+/* --- xenstore ------------------------------------------------------------- */
+
+/* @out becomes "" where there is no such key */
+void store_read(const char *dir, const char *key, char *out, u32 size);
+
+u32 store_number(const char *dir, const char *key);
+void store_write(const char *dir, const char *key, const char *value);
+void store_write_number(const char *dir, const char *key, u32 value);
+void store_remove(const char *dir, const char *key);
+
+/* whether lab/@name is "1" */
+bool option(const char *name);
+
+/* tell dom0 that we are at @point, and let it look if it wants to */
+void point(const char *name);
+
+/* --- pages and grants ----------------------------------------------------- */
+
+/*
+ * Never given back, so that firmware and OS have different ones.  Those of one
+ * call follow each other.
+ */
+void *new_pages(u32 n);
+void *new_page(void);
+
+extern u32 next_gref;
+
+u32 grant(u16 domid, volatile void *page);
+
+/* take back all from @gref on; returns how many a backend still uses */
+u32 revoke(u32 gref);
+
+#endif
