@@ -4,8 +4,9 @@
  * A round is a QEMU and a random sequence of acts: a firmware connects devices
  * and leaves them open, a guest writes nonsense to xenstore and to the ports,
  * dom0 plugs and unplugs, the machine is reset.  At some point of most rounds
- * an OS comes up, connects a disk and keeps it.  Whatever happens from then on
- * may not touch that connection, and when all is closed nothing may be left.
+ * an OS comes up, connects a disk, grants some pages and keeps all that.
+ * Whatever happens from then on may not touch it, what the device tells has to
+ * be what it did, and when all is closed nothing may be left.
  *
  * What is done depends on the seed alone: every act draws its numbers first,
  * from its own generator, and none depends on what QEMU did with them.
@@ -20,24 +21,28 @@
 #include "qemu/timer.h"
 #include "libqtest.h"
 #include "libqos/xen-frontend.h"
-#include "hw/xen/interface/grant_table.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "qobject/qnum.h"
+#include "qobject/qstring.h"
 
 #define ACT_SECONDS   20        /* an act that takes longer hangs */
 #define SETTLE_MS     10000     /* what is closed must be closed by then */
 #define GLANCE_MS     5         /* who connects to garbage waits so long */
 #define PLATFORM_SLOT 4
 #define BAR0          0xc000    /* where we map xen-platform's BAR 0 */
-
-/*
- * Who connects an old ring again has xen-block read responses as requests.
- * The sixth would be a discard, of 2^50 sectors maybe, and that many parts of
- * it at once eat up all memory.
- */
-#define MAX_REQUESTS  5
+#define RING_SLOTS    32        /* of a disk's ring of one page */
+#define REQUEST       0x4657    /* the firmware's, as a product number */
+#define TEARDOWNS     16        /* that a firmware may ask for per reset */
+#define FIRST_GRANT   8         /* those below are the toolstack's */
+#define FRAME_GRANTS  (QXEN_PAGE_SIZE / sizeof(grant_entry_v1_t))
+#define ALL_FRAMES    (QXEN_GRANTS / FRAME_GRANTS)
 
 typedef struct Device {
     const char *name;
     bool local, plugged;
+    bool trusted;               /* dom0 says where its backend is */
+    uint16_t domid;             /* of its backend */
     /* as the toolstack made it */
     char *frontend, *backend;
     char **keys, **values;
@@ -56,6 +61,26 @@ static const char *const device_name[DEVICES] = {
     [VIF1] = "vif/1", [VIF2] = "vif/2", [VSCSI0] = "vscsi/0",
 };
 
+/* An entry of the grant table that is not the firmware's */
+typedef struct Kept {
+    uint32_t ref;
+    grant_entry_v1_t entry;
+} Kept;
+
+/* By what an OS announces itself; a bit in Fuzz.off each */
+typedef enum Kind { PRODUCT, BUILD, UNPLUG, LOG, BAR, CALLBACK, KINDS } Kind;
+
+enum { HANDED_OFF, GIVEN_UP, FAILED, LEFT_ALONE, GRANTS_CLEARED, GRANTS_IN_USE,
+       DURATION, LINES, DROPPED, COUNTERS };
+
+#define ACTIONS (LEFT_ALONE + 1) /* the first ones are what became of them */
+
+/* What the device tells of itself */
+typedef struct Told {
+    char *state, *announcement;
+    int64_t counter[COUNTERS];
+} Told;
+
 typedef struct Fuzz {
     QTestState *qts;
     QXenGuest *g;
@@ -66,8 +91,22 @@ typedef struct Fuzz {
     QXenPage blank[4];          /* what is no ring but can be mapped as one */
     bool tame;                  /* nobody writes nonsense to local devices */
 
+    /* the device's options and the loopback's */
+    bool scrub, guest_log, tells_callback;
+    unsigned int off;           /* kinds of announcement */
+
+    const char *param;
+    unsigned int asked;         /* teardowns since the last reset */
+    unsigned int grant_version, grant_frames;
+    bool fault, faulted;        /* xenstore fails now, or did since the reset */
+    uint64_t log_bytes;
+    Told was, is;               /* before an act and now */
+    grant_entry_v1_t *grants;   /* before an act */
+    GArray *kept;               /* of Kept */
+
     unsigned int os_device;     /* which one the OS will have */
     bool os_up;
+    size_t os_since;            /* entries of "connections" from before it */
     QXenVbd *os;
     char *os_keys;
 } Fuzz;
@@ -200,7 +239,7 @@ static void remember(Fuzz *f, Device *d)
     for (unsigned int i = 0; i < n; i++) {
         d->values[i] = read_key(f, d->frontend, d->keys[i]);
     }
-    d->plugged = true;
+    d->plugged = d->trusted = true;
 }
 
 static void forget(Device *d)
@@ -214,6 +253,7 @@ static void forget(Device *d)
 static void plug(Fuzz *f, Device *d, const char *options)
 {
     qxen_remote(f->g, d->name, options);
+    d->domid = strcmp(options, "domain=3") ? 0 : 3;
     remember(f, d);
 }
 
@@ -273,6 +313,331 @@ static bool close_device(Fuzz *f, const Device *d, unsigned int ms)
                                             : XenbusStateInitWait, ms);
 }
 
+/* --- what the device tells, and what it does to the grant table ----------- */
+
+static const char *const counter_name[COUNTERS] = {
+    [HANDED_OFF] = "handed-off", [GIVEN_UP] = "given-up", [FAILED] = "failed",
+    [LEFT_ALONE] = "left-alone", [GRANTS_CLEARED] = "grants-cleared",
+    [GRANTS_IN_USE] = "grants-in-use", [DURATION] = "last-duration-us",
+    [LINES] = "guest-lines", [DROPPED] = "guest-lines-dropped",
+};
+
+static QObject *property(Fuzz *f, const char *name)
+{
+    QDict *rsp = qtest_qmp(f->qts, "{'execute': 'qom-get', 'arguments': {"
+                           " 'path': '/machine/peripheral/ho',"
+                           " 'property': %s}}", name);
+    QObject *value = qdict_get(rsp, "return");
+
+    if (!value) {
+        g_error("the property %s does not answer", name);
+    }
+    qobject_ref(value);
+    qobject_unref(rsp);
+    return value;
+}
+
+static char *string_property(Fuzz *f, const char *name)
+{
+    QObject *value = property(f, name);
+    char *string = g_strdup(qstring_get_str(qobject_to(QString, value)));
+
+    qobject_unref(value);
+    return string;
+}
+
+/* The index of @name, which must be one of @names */
+static size_t index_of(const char *name, const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(name, names[i])) {
+            return i;
+        }
+    }
+    g_error("'%s' is none of %s, ...", name, names[0]);
+}
+
+static bool is_armed(const Told *told)
+{
+    return !strcmp(told->state, "armed");
+}
+
+static int64_t sum_of_actions(const Told *told)
+{
+    int64_t sum = 0;
+
+    for (size_t i = 0; i < ACTIONS; i++) {
+        sum += told->counter[i];
+    }
+    return sum;
+}
+
+/* The counters count what is listed, and none of it was done to the OS */
+static void check_connections(Fuzz *f)
+{
+    static const char *const owners[] = {
+        "firmware", "os", "os-touched", "in-doubt",
+    };
+    QObject *value = property(f, "connections");
+    int64_t count[ACTIONS] = { 0 }, before_os = f->os_since;
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qobject_to(QList, value), e) {
+        QDict *dict = qobject_to(QDict, qlist_entry_obj(e));
+        const char *frontend = qdict_get_str(dict, "frontend");
+        const char *action = qdict_get_str(dict, "action");
+        size_t index;
+
+        index_of(qdict_get_str(dict, "owner"), owners, ARRAY_SIZE(owners));
+        qdict_get_str(dict, "backend");
+        g_assert_cmpint(qdict_get_int(dict, "duration-us"), >=, 0);
+        g_assert_cmpuint(qdict_size(dict), ==, 5);
+        g_assert_nonnull(strchr(frontend, '/'));
+        if (!*action) {
+            g_assert_true(is_armed(&f->is));
+            continue;
+        }
+        index = index_of(action, counter_name, ACTIONS);
+        count[index]++;
+        if (before_os) {
+            before_os--;
+        } else if (f->os_up && index != LEFT_ALONE &&
+                   !strcmp(frontend, f->device[f->os_device].name)) {
+            g_error("%s is the OS's and was %s", frontend, action);
+        }
+    }
+    for (size_t i = 0; i < ACTIONS; i++) {
+        /* what could not even be listed has failed, too */
+        if (f->is.counter[i] != count[i] &&
+            !(f->faulted && i == FAILED && f->is.counter[i] > count[i])) {
+            g_error("%" PRId64 " %s, but %" PRId64 " are listed",
+                    f->is.counter[i], counter_name[i], count[i]);
+        }
+    }
+    qobject_unref(value);
+}
+
+/* All that it tells, or its state only: every command costs a millisecond */
+static void look_now(Fuzz *f, bool all)
+{
+    static const char *const states[] = { "inert", "armed", "done" };
+    Told *is = &f->is;
+    int64_t sum = sum_of_actions(is);
+
+    g_free(is->state);
+    g_free(is->announcement);
+    is->state = string_property(f, "state");
+    is->announcement = string_property(f, "announcement");
+    index_of(is->state, states, ARRAY_SIZE(states));
+    g_assert_true(!strcmp(is->state, "done") == !!*is->announcement);
+    if (!all) {
+        return;
+    }
+    for (size_t i = 0; i < COUNTERS; i++) {
+        QObject *value = property(f, counter_name[i]);
+
+        is->counter[i] = qnum_get_int(qobject_to(QNum, value));
+        qobject_unref(value);
+    }
+    g_assert_true(is->counter[DURATION] || f->faulted || !sum_of_actions(is));
+    g_assert_cmpint(is->counter[LINES] + is->counter[DROPPED], <=,
+                    f->guest_log ? f->log_bytes : 0);
+    if (sum_of_actions(is) != sum) {
+        check_connections(f);
+    }
+}
+
+static void keep_grant(Fuzz *f, uint32_t ref)
+{
+    g_autofree grant_entry_v1_t *table = qxen_grant_table(f->g);
+    Kept kept = { ref, table[ref] };
+
+    g_array_append_val(f->kept, kept);
+}
+
+/* Whether a backend uses it or not, which changes by itself */
+static bool same_grant(grant_entry_v1_t a, grant_entry_v1_t b)
+{
+    return !((a.flags ^ b.flags) & ~(GTF_reading | GTF_writing)) &&
+           a.domid == b.domid && a.frame == b.frame;
+}
+
+static void assert_kept(Fuzz *f)
+{
+    g_autofree grant_entry_v1_t *table = qxen_grant_table(f->g);
+
+    for (guint i = 0; i < f->kept->len; i++) {
+        const Kept *kept = &g_array_index(f->kept, Kept, i);
+
+        if (!same_grant(kept->entry, table[kept->ref])) {
+            g_error("grant %u is not the firmware's and has changed",
+                    kept->ref);
+        }
+    }
+}
+
+static bool permits(const grant_entry_v1_t *e)
+{
+    return (e->flags & GTF_type_mask) == GTF_permit_access;
+}
+
+/* Whether the device has to find a backend in that domain; maybe it does so */
+static bool has_backend(Fuzz *f, uint16_t domid)
+{
+    for (unsigned int i = 0; i < DEVICES; i++) {
+        const Device *d = &f->device[i];
+
+        if (d->plugged && d->trusted && d->domid == domid &&
+            qxen_exists(f->g, d->frontend)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static unsigned int count_frontends(Fuzz *f)
+{
+    g_auto(GStrv) classes = qxen_ls(f->g, "/local/domain/7/device");
+    unsigned int n = 0;
+
+    for (char **class = classes; *class; class++) {
+        g_autofree char *path = g_strdup_printf(QXEN_DEVICES "%s", *class);
+        g_auto(GStrv) ids = qxen_ls(f->g, path);
+
+        n += g_strv_length(ids);
+    }
+    return n;
+}
+
+/* Of the table nothing changes but what the device may clear and says it did */
+static void check_grants(Fuzz *f, const int64_t *n, bool scrubs)
+{
+    unsigned int end = f->grant_version > 1 ? 0
+                                            : f->grant_frames * FRAME_GRANTS;
+    bool sure[] = { [0] = scrubs && has_backend(f, 0),
+                    [3] = scrubs && has_backend(f, 3) };
+    g_autofree grant_entry_v1_t *table = qxen_grant_table(f->g);
+    unsigned int cleared = 0, left = 0;
+
+    for (unsigned int ref = 0; ref < QXEN_GRANTS; ref++) {
+        const grant_entry_v1_t *was = &f->grants[ref], *is = &table[ref];
+
+        if (ref >= FIRST_GRANT && ref < end && permits(is) &&
+            is->domid < ARRAY_SIZE(sure) && sure[is->domid]) {
+            left++;
+        }
+        if (same_grant(*was, *is)) {
+            continue;
+        }
+        if (ref < FIRST_GRANT || ref >= end || !f->scrub || !permits(was) ||
+            (was->domid != 0 && was->domid != 3) || is->flags || is->domid ||
+            is->frame) {
+            g_error("grant %u was %04x for domain %u, is %04x for domain %u",
+                    ref, was->flags, was->domid, is->flags, is->domid);
+        }
+        cleared++;
+    }
+    g_assert_cmpint(cleared, ==, n[GRANTS_CLEARED]);
+    g_assert_cmpint(left, <=, n[GRANTS_IN_USE]);
+    assert_kept(f);
+}
+
+/* At most one handoff has been between two looks, and only if it was armed */
+static void check_effect(Fuzz *f)
+{
+    bool absent = !strcmp(f->param, "0"), unknown = !strcmp(f->param, "fail");
+    int64_t n[COUNTERS], done;
+
+    for (size_t i = 0; i < COUNTERS; i++) {
+        n[i] = f->is.counter[i] - f->was.counter[i];
+        if (i != DURATION && n[i] < 0) {
+            g_error("%s goes backwards", counter_name[i]);
+        }
+    }
+    if (!is_armed(&f->was) &&
+        (strcmp(f->was.state, f->is.state) ||
+         strcmp(f->was.announcement, f->is.announcement) || n[DURATION] ||
+         sum_of_actions(&f->was) != sum_of_actions(&f->is) ||
+         n[GRANTS_CLEARED] || n[GRANTS_IN_USE])) {
+        g_error("it was %s and has done something", f->was.state);
+    }
+    done = n[HANDED_OFF] + n[GIVEN_UP];
+    if (done + n[LEFT_ALONE]) {
+        g_assert_cmpint(done + n[LEFT_ALONE], <=, count_frontends(f));
+    }
+    if (unknown) {
+        g_assert_cmpint(done, ==, 0);
+    }
+    check_grants(f, n, f->scrub && absent && !f->fault && done);
+}
+
+/* These two are around all that may announce an OS, or ask for a teardown */
+static void look_before(Fuzz *f)
+{
+    g_free(f->was.state);
+    g_free(f->was.announcement);
+    f->was = f->is;
+    f->was.state = g_strdup(f->is.state);
+    f->was.announcement = g_strdup(f->is.announcement);
+    g_free(f->grants);
+    f->grants = qxen_grant_table(f->g);
+}
+
+static void look_after(Fuzz *f)
+{
+    look_now(f, is_armed(&f->was));
+    check_effect(f);
+}
+
+static void assert_told_state(Fuzz *f, const char *want)
+{
+    g_assert_cmpstr(f->is.state, ==, want);
+}
+
+static void assert_as_reset(Fuzz *f)
+{
+    look_now(f, true);
+    check_connections(f);
+    for (size_t i = 0; i < LINES; i++) {
+        g_assert_cmpint(f->is.counter[i], ==, 0);
+    }
+    if (!f->fault) {
+        assert_told_state(f, "armed");
+    }
+}
+
+static unsigned int teardowns(Fuzz *f)
+{
+    static const char said[] = "the firmware asks for a teardown";
+    g_autofree char *text = NULL;
+    unsigned int n = 0;
+
+    g_assert_true(g_file_get_contents(f->log, &text, NULL, NULL));
+    for (char *p = text; (p = strstr(p, said)); p++) {
+        n++;
+    }
+    return n;
+}
+
+/* A firmware asks for its teardown; an OS, and one that cannot stop, in vain */
+static void ask(Fuzz *f)
+{
+    unsigned int n = teardowns(f);
+    bool heeded;
+
+    look_before(f);
+    heeded = is_armed(&f->was) && f->asked < TEARDOWNS &&
+             !strcmp(f->param, "0");
+    f->asked += is_armed(&f->was);
+    qtest_outw(f->qts, 0x12, REQUEST);
+    look_after(f);
+    g_assert_cmpuint(teardowns(f), ==, n + heeded);
+    assert_told_state(f, f->was.state);
+    for (size_t i = 0; i < LINES && !heeded; i++) {
+        g_assert_cmpint(f->is.counter[i], ==, f->was.counter[i]);
+    }
+}
+
 /* --- acts: a firmware or any other driver --------------------------------- */
 
 static void connect_vbd(Fuzz *f, const Device *d, const QXenConnect *how,
@@ -320,7 +685,7 @@ static void connect_device(Fuzz *f, GRand *r, const Device *d)
 {
     unsigned int order = below(r, 4) ? 0 : below(r, 3);
     unsigned int queues = d == &f->device[VIF0] ? 0 : below(r, 5);
-    unsigned int requests = below(r, MAX_REQUESTS + 1);
+    unsigned int requests = below(r, 1 + (below(r, 4) ? 5 : RING_SLOTS));
     bool persistent = percent(r, 30), finish = percent(r, 75);
 
     if (!d->plugged) {
@@ -366,7 +731,6 @@ static void act_states(Fuzz *f, GRand *r)
 
 /* --- acts: nonsense in xenstore ------------------------------------------- */
 
-/* Not "x86_32-abi", see MAX_REQUESTS */
 static const char *const values[] = {
     "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "04", "+4", "-1",
     "4 ", " 4", "4x", "4.0", "0x4", "", " ", "four", "4294967295",
@@ -380,7 +744,7 @@ static const char *const values[] = {
     "/local/domain/3/backend/vbd/7/2000", "/local/domain/0/backend/vbd/7",
     "/local/domain/7/device/vbd/2001", "/local/domain/7/device/vbd/51712",
     "/local/domain/7/backend/vbd/7/2001", "local/domain/0/backend/vbd/7/2000",
-    "/local/domain/0/backend/vbd/7/2000/", "x86_64-abi",
+    "/local/domain/0/backend/vbd/7/2000/", "x86_64-abi", "x86_32-abi",
 };
 
 static const char *const keys[] = {
@@ -545,6 +909,7 @@ static void act_libxl(Fuzz *f, GRand *r)
     Device *d = any_device(f, r);
 
     tell("rm /libxl/7/device/%s", d->name);
+    d->trusted = false;
     qxen_try(f->g, "rm /libxl/7/device/%s", d->name);
 }
 
@@ -578,13 +943,15 @@ static void act_frame(Fuzz *f, GRand *r)
 
 static const uint32_t numbers[] = {
     0, 1, 2, 3, 4, 5, 7, 8, 0x10, 0x49d2, 'X', '\n', 0x80, 0xff, 0xffff,
-    0x10000, 0x10001, 0x30000, 0x1000000, 0xffffffff, 0x80000000,
+    0x10000, 0x10001, 0x30000, 0x1000000, 0xffffffff, 0x80000000, REQUEST,
+    REQUEST << 16,
 };
 
 static void access_port(Fuzz *f, bool write, unsigned int addr,
                         unsigned int size, uint32_t value)
 {
     if (write && size == 1) {
+        f->log_bytes += addr == 0x12;
         qtest_outb(f->qts, addr, value);
     } else if (write && size == 2) {
         qtest_outw(f->qts, addr, value);
@@ -608,7 +975,13 @@ static void act_port(Fuzz *f, GRand *r)
 
     tell("%s port 0x%x, %u bytes, 0x%x", write ? "write" : "read", addr, size,
          value);
-    access_port(f, write, addr, size, value);
+    if (write && addr == 0x12 && size == 2 && value == REQUEST) {
+        ask(f);
+    } else {
+        look_before(f);
+        access_port(f, write, addr, size, value);
+        look_after(f);
+    }
 }
 
 static void act_bar(Fuzz *f, GRand *r)
@@ -620,7 +993,9 @@ static void act_bar(Fuzz *f, GRand *r)
 
     tell("%s BAR 0 + 0x%x, %u bytes, 0x%x", write ? "write" : "read", offset,
          size, value);
+    look_before(f);
     access_port(f, write, BAR0 + offset, size, value);
+    look_after(f);
 }
 
 static void act_log(Fuzz *f, GRand *r)
@@ -628,45 +1003,79 @@ static void act_log(Fuzz *f, GRand *r)
     unsigned int n = 1 + below(r, 40);
 
     tell("%u bytes of log", n);
+    look_before(f);
     for (unsigned int i = 0; i < n; i++) {
-        qtest_outb(f->qts, 0x12, i + 1 < n ? 'a' + i : '\n');
+        access_port(f, true, 0x12, 1, i + 1 < n ? 'a' + i : '\n');
     }
+    look_after(f);
+}
+
+static const struct {
+    Kind kind;
+    unsigned int addr, size;
+    uint32_t value;
+} ways[] = {
+    { PRODUCT, 0x12, 2, 3 }, { BUILD, 0x10, 4, 1 }, { UNPLUG, 0x10, 2, 7 },
+    { LOG, 0x12, 1, 'X' }, { BAR, BAR0 + 4, 1, 1 }, { BAR, BAR0 + 4, 4, 1 },
+    { BAR, BAR0 + 8, 1, 1 }, { BAR, BAR0 + 8, 1, 2 }, { BAR, BAR0 + 8, 4, 2 },
+};
+
+#define BY_CALLBACK ARRAY_SIZE(ways)
+#define BY_REQUEST  (BY_CALLBACK + 1)
+
+static bool is_off(Fuzz *f, unsigned int how)
+{
+    return f->off & 1 << (how < BY_CALLBACK ? ways[how].kind : CALLBACK);
 }
 
 static void announce(Fuzz *f, unsigned int how)
 {
-    switch (how) {
-    case 0:
-        qtest_outw(f->qts, 0x12, 3);
-        break;
-    case 1:
-        qtest_outl(f->qts, 0x10, 1);
-        break;
-    case 2:
-        qtest_outw(f->qts, 0x10, 7);
-        break;
-    case 3:
-        qtest_outb(f->qts, 0x12, 'X');
-        break;
-    case 4:
-        qtest_outb(f->qts, BAR0 + 4, 1);
-        break;
-    case 5:
-        qtest_outb(f->qts, BAR0 + 8, 2);
-        break;
-    default:
+    look_before(f);
+    if (how < BY_CALLBACK) {
+        access_port(f, true, ways[how].addr, ways[how].size, ways[how].value);
+    } else {
         /* by the parameter alone: its timer */
         qtest_clock_step(f->qts, 200 * SCALE_MS);
-        break;
+    }
+    look_after(f);
+    if (is_off(f, how)) {
+        assert_told_state(f, f->was.state);
+    } else if (how < BY_CALLBACK && is_armed(&f->was)) {
+        assert_told_state(f, "done");
     }
 }
 
 static void act_announce(Fuzz *f, GRand *r)
 {
-    unsigned int how = below(r, 7);
+    unsigned int how = below(r, BY_CALLBACK + 1);
 
     tell("announce %u", how);
     announce(f, how);
+}
+
+static void act_ask(Fuzz *f, GRand *r)
+{
+    unsigned int n = 1 + (percent(r, 10) ? below(r, 2 * TEARDOWNS) : 0);
+
+    tell("ask for %u teardowns", n);
+    while (n--) {
+        ask(f);
+    }
+}
+
+/* Where QEMU emulates Xen, this announces before the parameter is set */
+static void set_param(Fuzz *f, const char *value)
+{
+    bool tells = f->tells_callback && strcmp(value, "0") &&
+                 strcmp(value, "fail") && !is_off(f, BY_CALLBACK);
+
+    look_before(f);
+    qxen_param(f->g, value);
+    look_after(f);
+    if (tells && is_armed(&f->was)) {
+        assert_told_state(f, "done");
+    }
+    f->param = value;
 }
 
 static void act_param(Fuzz *f, GRand *r)
@@ -677,7 +1086,7 @@ static void act_param(Fuzz *f, GRand *r)
     const char *before = one_of(r, before_os), *with = one_of(r, with_os);
 
     tell("param %s", f->os_up ? with : before);
-    qxen_param(f->g, f->os_up ? with : before);
+    set_param(f, f->os_up ? with : before);
 }
 
 static void act_clock(Fuzz *f, GRand *r)
@@ -685,7 +1094,9 @@ static void act_clock(Fuzz *f, GRand *r)
     unsigned int ms = 1 + below(r, 1000);
 
     tell("clock %u ms", ms);
+    look_before(f);
     qtest_clock_step(f->qts, (int64_t)ms * SCALE_MS);
+    look_after(f);
 }
 
 static void map_bar(Fuzz *f)
@@ -702,6 +1113,9 @@ static void reset(Fuzz *f)
 {
     qtest_system_reset(f->qts);
     map_bar(f);
+    f->asked = 0;
+    f->faulted = f->fault;
+    assert_as_reset(f);
 }
 
 static void act_reset(Fuzz *f, GRand *r)
@@ -710,6 +1124,104 @@ static void act_reset(Fuzz *f, GRand *r)
         tell("reset");
         reset(f);
     }
+}
+
+/*
+ * xenstore fails for a while.  Not when it is read: QEMU's backends take that
+ * for a frontend that is gone.
+ */
+static void act_fault(Fuzz *f, GRand *r)
+{
+    static const char *const ops[] = {
+        "open", "watch", "directory", "write", "transaction",
+    };
+    static const int errors[] = { EIO, EACCES, ENOSPC, EAGAIN, EINTR };
+    unsigned int op = below(r, ARRAY_SIZE(ops)), how = below(r, BY_REQUEST + 3);
+    int error = one_of(r, errors);
+
+    if (f->os_up) {
+        return;
+    }
+    tell("%s fails with %d, then act %u", ops[op], error, how);
+    qxen_cmd(f->g, "xs-fail %s %d", ops[op], error);
+    f->fault = f->faulted = true;
+    if (how < BY_REQUEST) {
+        announce(f, how);
+    } else if (how == BY_REQUEST) {
+        ask(f);
+    } else {
+        reset(f);
+        /* a watch, or what is there: without it, it cannot know */
+        assert_told_state(f, op < 3 ? "inert" : "armed");
+    }
+    qxen_cmd(f->g, "xs-fail %s 0", ops[op]);
+    f->fault = false;
+}
+
+static void act_grant(Fuzz *f, GRand *r)
+{
+    static const uint16_t flags[] = {
+        GTF_permit_access, GTF_permit_access, GTF_permit_access | GTF_readonly,
+        GTF_permit_access | GTF_sub_page, GTF_permit_access | GTF_reading,
+        GTF_accept_transfer, GTF_transitive, GTF_invalid, 0xfffc, 0xffff,
+    };
+    static const uint16_t domids[] = { 0, 0, 0, 3, 5, QXEN_DOMID, 0x7ff0 };
+    unsigned int n = 1 + below(r, 6), blank = below(r, ARRAY_SIZE(f->blank));
+    bool again = percent(r, 50);
+
+    tell("grant %u pages", n);
+    while (n--) {
+        QXenPage page = qxen_page_new(f->g, 0, false);
+        grant_entry_v1_t e = {
+            .flags = one_of(r, flags), .domid = one_of(r, domids),
+            .frame = page.addr / QXEN_PAGE_SIZE,
+        };
+
+        qxen_grant_write(f->g, page.ref, e);
+        if (f->os_up) {
+            keep_grant(f, page.ref);
+        }
+    }
+    if (again) {
+        qxen_grant_write(f->g, f->blank[blank].ref, (grant_entry_v1_t) {
+            .flags = GTF_permit_access,
+            .frame = f->blank[blank].addr / QXEN_PAGE_SIZE,
+        });
+    }
+}
+
+/* What dom0 is told of the guest's grant table */
+static void act_grant_table(Fuzz *f, GRand *r)
+{
+    static const unsigned int versions[] = { 0, 1, 1, 1, 2 };
+    static const unsigned int frames[] = { ALL_FRAMES, ALL_FRAMES, 7, 1, 0 };
+
+    f->grant_version = one_of(r, versions);
+    f->grant_frames = one_of(r, frames);
+    tell("grant table of version %u, %u frames", f->grant_version,
+         f->grant_frames);
+    qxen_cmd(f->g, "grant-version %u", f->grant_version);
+    qxen_cmd(f->g, "grant-frames %u", f->grant_frames);
+}
+
+/* At any moment; and nobody can write them */
+static void act_properties(Fuzz *f, GRand *r)
+{
+    const char *name = one_of(r, counter_name);
+    QDict *rsp;
+
+    tell("look, set %s", name);
+    look_before(f);
+    rsp = qtest_qmp(f->qts, "{'execute': 'qom-set', 'arguments': {"
+                    " 'path': '/machine/peripheral/ho',"
+                    " 'property': %s, 'value': 77}}", name);
+    if (!qdict_haskey(rsp, "error")) {
+        g_error("%s can be set", name);
+    }
+    qobject_unref(rsp);
+    look_now(f, true);
+    check_connections(f);
+    check_effect(f);
 }
 
 static void assert_state(Fuzz *f, const char *path, XenbusState want)
@@ -724,13 +1236,14 @@ static void assert_state(Fuzz *f, const char *path, XenbusState want)
 /* What it is for, without any nonsense: local devices are as new afterwards */
 static void act_handoff(Fuzz *f, GRand *r)
 {
-    unsigned int how = below(r, 6), n = 1 + below(r, 4);
+    unsigned int how = below(r, BY_REQUEST + 1), n = 1 + below(r, 4);
 
-    if (f->os_up || !f->tame) {
+    if (f->os_up || !f->tame || (how != BY_REQUEST && is_off(f, how)) ||
+        (how == BY_CALLBACK && !f->tells_callback)) {
         return;
     }
     tell("all closed, reset, param 0");
-    qxen_param(f->g, "0");
+    set_param(f, "0");
     for (unsigned int i = 0; i < DEVICES; i++) {
         if (i < FIRST_UNPLUGGY) {
             close_device(f, &f->device[i], SETTLE_MS);
@@ -743,7 +1256,13 @@ static void act_handoff(Fuzz *f, GRand *r)
         connect_device(f, r, &f->device[below(r, FIRST_REMOTE)]);
     }
     tell("hand off, announced by %u", how);
-    announce(f, how);
+    if (how == BY_REQUEST) {
+        ask(f);
+    } else if (how == BY_CALLBACK) {
+        set_param(f, "1");
+    } else {
+        announce(f, how);
+    }
     for (unsigned int i = 0; i < FIRST_REMOTE; i++) {
         Device *d = &f->device[i];
         g_autofree char *want = g_strjoinv(" ", d->keys);
@@ -781,6 +1300,11 @@ static const struct {
     { 3, act_clock },
     { 2, act_reset },
     { 3, act_handoff },
+    { 4, act_ask },
+    { 3, act_grant },
+    { 1, act_grant_table },
+    { 2, act_fault },
+    { 2, act_properties },
 };
 
 static void random_act(Fuzz *f, GRand *r)
@@ -834,12 +1358,23 @@ static void check_os(Fuzz *f, unsigned int sector, bool thoroughly)
             g_error("the ring of %s is not mapped", d->name);
         }
     }
+    assert_kept(f);
     if (d->local) {
         g_autofree char *want = g_strdup_printf("sector %u", sector);
         char buf[QXEN_SECTOR_SIZE];
 
         qxen_vbd_read(f->os, sector, 1, buf);
         g_assert_cmpstr(buf, ==, want);
+    }
+}
+
+/* What the device tells of this disk from now on must be that it left it */
+static void os_takes_over(Fuzz *f)
+{
+    f->os_since = sum_of_actions(&f->is);
+    f->os_up = true;
+    for (unsigned int i = 0; i < 4; i++) {
+        keep_grant(f, qxen_page_new(f->g, i & 1 ? 3 : 0, i & 2).ref);
     }
 }
 
@@ -851,17 +1386,19 @@ static void check_os(Fuzz *f, unsigned int sector, bool thoroughly)
 static void os_comes_up(Fuzz *f, GRand *r)
 {
     Device *d = &f->device[f->os_device];
-    unsigned int how = below(r, 7), when = below(r, 8);
+    unsigned int how = below(r, BY_CALLBACK + 1), when = below(r, 8);
     bool adopt = percent(r, 25), armed = adopt || percent(r, 70);
     const QXenConnect connect = {
         .ring_order = below(r, 3), .persistent = percent(r, 30),
         .over = true, .no_wait = true,
     };
 
+    /* before the OS could adopt it, it would be gone */
+    adopt &= !f->tells_callback || is_off(f, BY_CALLBACK);
     tell("an OS with %s comes up, announced by %u at %u, adopt=%d armed=%d",
          d->name, how, when, adopt, armed);
     if (armed) {
-        qxen_param(f->g, "0");
+        set_param(f, "0");
         if (adopt && !close_device(f, d, SETTLE_MS)) {
             g_error("%s cannot be closed", d->name);
         }
@@ -874,10 +1411,10 @@ static void os_comes_up(Fuzz *f, GRand *r)
     } else if (when == 0) {
         announce(f, how);
     }
-    qxen_be_os(f->g);
+    set_param(f, "1");
     if (adopt) {
         qxen_cmd(f->g, "guest-write %s/os-was-here 1", d->frontend);
-        f->os_up = true;
+        os_takes_over(f);
     } else {
         if (when == 1) {
             announce(f, how);
@@ -885,7 +1422,7 @@ static void os_comes_up(Fuzz *f, GRand *r)
         if (!close_device(f, d, SETTLE_MS)) {
             g_error("%s cannot be closed", d->name);
         }
-        f->os_up = true;
+        os_takes_over(f);
         f->os = qxen_vbd_connect(f->g, d->name, &connect);
         if (when == 2) {
             announce(f, how);
@@ -894,6 +1431,9 @@ static void os_comes_up(Fuzz *f, GRand *r)
         set_state(f, d, XenbusStateConnected);
     }
     f->os_keys = keys_and_values(f, d->frontend);
+    for (unsigned int i = 0; i < f->os->ring.pages; i++) {
+        keep_grant(f, f->os->ring.page[i].ref);
+    }
     if (when == 3) {
         announce(f, how);
     }
@@ -907,9 +1447,28 @@ static Fuzz *fuzz_new(GRand *r)
     static const unsigned int os_devices[] = {
         XVDA, XVDB, XVDA, XVDB, VBD2000,
     };
+    static const char *const kinds[KINDS] = {
+        [PRODUCT] = "product", [BUILD] = "build", [UNPLUG] = "unplug",
+        [LOG] = "log", [BAR] = "bar", [CALLBACK] = "callback",
+    };
+    g_autoptr(GString) off = g_string_new("");
     Fuzz *f = g_new0(Fuzz, 1);
 
     f->tame = percent(r, 25);
+    f->scrub = percent(r, 90);
+    f->guest_log = percent(r, 80);
+    f->tells_callback = percent(r, 25);
+    for (Kind kind = 0; kind < KINDS; kind++) {
+        /* one is left: a device that is disabled has nothing to be tested */
+        if (kind != UNPLUG && percent(r, 8)) {
+            f->off |= 1 << kind;
+            g_string_append_printf(off, ",announce-%s=off", kinds[kind]);
+        }
+    }
+    f->param = "0";
+    f->grant_version = 1;
+    f->grant_frames = ALL_FRAMES;
+    f->kept = g_array_new(false, false, sizeof(Kept));
     f->os_device = one_of(r, os_devices);
     f->log = qxen_temp_file("log", 0);
     f->bios = qxen_temp_file("bios", 64 * 1024);
@@ -919,8 +1478,10 @@ static Fuzz *fuzz_new(GRand *r)
     f->qts = qtest_initf(
         "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
         "-object memory-backend-memfd,id=ram,size=64M,share=on "
-        "-object iothread,id=io0 -device xen-loopback,id=lo "
-        "-device xen-fw-handoff,timeout-ms=50 -device xen-platform,addr=%d "
+        "-object iothread,id=io0 "
+        "-device xen-loopback,id=lo,tells-callback=%s "
+        "-device xen-fw-handoff,id=ho,timeout-ms=50,scrub-grants=%s,"
+        "guest-log=%s%s -device xen-platform,addr=%d "
         "-blockdev driver=file,filename=%s,node-name=d0,read-only=on "
         "-device xen-disk,drive=d0,vdev=xvda "
         "-blockdev driver=file,filename=%s,node-name=d1,read-only=on "
@@ -930,11 +1491,20 @@ static Fuzz *fuzz_new(GRand *r)
         "-netdev dgram,id=n0,local.type=fd,local.str=%d "
         "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 "
         "-chardev null,id=c1 -device xen-console,chardev=c1,idx=1 2>%s",
-        f->bios, PLATFORM_SLOT, f->disk[0], f->disk[1], f->wire[1], f->log);
+        f->bios, f->tells_callback ? "on" : "off", f->scrub ? "on" : "off",
+        f->guest_log ? "on" : "off", off->str, PLATFORM_SLOT, f->disk[0],
+        f->disk[1], f->wire[1], f->log);
     qtest_add_abrt_handler(on_abort, f);
     f->g = qxen_guest_init(f->qts);
     f->before = qxen_open(f->g);
     map_bar(f);
+    look_now(f, true);
+    for (uint32_t ref = 0; ref < FIRST_GRANT; ref++) {
+        qxen_grant_write(f->g, ref, (grant_entry_v1_t) {
+            .flags = GTF_permit_access, .frame = 0xfe000 + ref,
+        });
+        keep_grant(f, ref);
+    }
     for (unsigned int i = 0; i < ARRAY_SIZE(f->blank); i++) {
         f->blank[i] = qxen_page_new(f->g, 0, false);
     }
@@ -970,8 +1540,10 @@ static void check_leaks(Fuzz *f)
         qxen_vbd_close(f->os);
         f->os = NULL;
         f->os_up = false;
+        /* its ring is granted no more */
+        g_array_set_size(f->kept, FIRST_GRANT);
     }
-    qxen_param(f->g, "0");
+    set_param(f, "0");
     for (unsigned int i = FIRST_REMOTE; i < DEVICES; i++) {
         if (f->device[i].plugged) {
             unplug(f, &f->device[i]);
@@ -1021,6 +1593,12 @@ static void fuzz_free(Fuzz *f)
     g_free(f->log);
     g_free(f->bios);
     g_free(f->os_keys);
+    g_array_unref(f->kept);
+    g_free(f->was.state);
+    g_free(f->was.announcement);
+    g_free(f->is.state);
+    g_free(f->is.announcement);
+    g_free(f->grants);
     g_free(f);
 }
 

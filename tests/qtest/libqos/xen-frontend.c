@@ -6,11 +6,11 @@
 
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
+#include "qemu/bswap.h"
 #include "qemu/cutils.h"
 #include "qobject/qdict.h"
 #include "hw/xen/xen.h"
 #include "hw/block/xen_blkif.h"
-#include "hw/xen/interface/grant_table.h"
 #include "hw/xen/interface/hvm/params.h"
 #include "hw/xen/interface/io/console.h"
 #include "hw/xen/interface/io/netif.h"
@@ -18,7 +18,6 @@
 
 /* Where xen-loopback looks for them, and how many there are */
 #define GRANT_TABLE 0x100000
-#define GRANTS      4096
 #define PORTS       4096
 
 /* Xen keeps the first ones for the toolstack */
@@ -218,7 +217,7 @@ QXenGuest *qxen_guest_init(QTestState *qts)
     g->qts = qts;
     g->taken_over = g_byte_array_new();
     pool_init(&g->frames, FIRST_FRAME, END_FRAME);
-    pool_init(&g->refs, FIRST_REF, GRANTS);
+    pool_init(&g->refs, FIRST_REF, QXEN_GRANTS);
     pool_init(&g->ports, 1, PORTS);
     return g;
 }
@@ -240,7 +239,7 @@ void qxen_take_over(QXenGuest *g)
     g_queue_clear(&g->frames.returned);
     g_queue_clear(&g->refs.returned);
     pool_init(&g->frames, used, END_FRAME);
-    pool_init(&g->refs, FIRST_REF, GRANTS);
+    pool_init(&g->refs, FIRST_REF, QXEN_GRANTS);
     for (uint32_t frame = FIRST_FRAME; frame < used; frame++) {
         qtest_memset(g->qts, (uint64_t)frame * QXEN_PAGE_SIZE + RING_HEAD,
                      OS_PATTERN, QXEN_PAGE_SIZE - RING_HEAD);
@@ -275,18 +274,39 @@ static uint64_t grant_entry(uint32_t ref)
     return GRANT_TABLE + ref * sizeof(struct grant_entry_v1);
 }
 
+void qxen_grant_write(QXenGuest *g, uint32_t ref, grant_entry_v1_t entry)
+{
+    uint64_t at = grant_entry(ref);
+
+    /* the flags last, they make it valid */
+    qtest_writel(g->qts, at + offsetof(grant_entry_v1_t, frame), entry.frame);
+    qtest_writew(g->qts, at + offsetof(grant_entry_v1_t, domid), entry.domid);
+    qtest_writew(g->qts, at + offsetof(grant_entry_v1_t, flags), entry.flags);
+}
+
 uint32_t qxen_grant(QXenGuest *g, uint64_t addr, uint16_t domid, bool readonly)
 {
     uint32_t ref = pool_get(&g->refs);
-    uint64_t entry = grant_entry(ref);
 
-    /* the flags last, they make it valid */
-    qtest_writel(g->qts, entry + offsetof(struct grant_entry_v1, frame),
-                 addr / QXEN_PAGE_SIZE);
-    qtest_writew(g->qts, entry + offsetof(struct grant_entry_v1, domid), domid);
-    qtest_writew(g->qts, entry + offsetof(struct grant_entry_v1, flags),
-                 GTF_permit_access | (readonly ? GTF_readonly : 0));
+    qxen_grant_write(g, ref, (grant_entry_v1_t) {
+        .flags = GTF_permit_access | (readonly ? GTF_readonly : 0),
+        .domid = domid,
+        .frame = addr / QXEN_PAGE_SIZE,
+    });
     return ref;
+}
+
+grant_entry_v1_t *qxen_grant_table(QXenGuest *g)
+{
+    grant_entry_v1_t *table = g_new(grant_entry_v1_t, QXEN_GRANTS);
+
+    qtest_bufread(g->qts, GRANT_TABLE, table, QXEN_GRANTS * sizeof(*table));
+    for (unsigned int ref = 0; ref < QXEN_GRANTS; ref++) {
+        table[ref].flags = le16_to_cpu(table[ref].flags);
+        table[ref].domid = le16_to_cpu(table[ref].domid);
+        table[ref].frame = le32_to_cpu(table[ref].frame);
+    }
+    return table;
 }
 
 uint16_t qxen_grant_flags(QXenGuest *g, uint32_t ref)

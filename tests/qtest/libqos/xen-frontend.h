@@ -21,9 +21,11 @@
 #define LIBQOS_XEN_FRONTEND_H
 
 #include "../libqtest.h"
+#include "hw/xen/interface/grant_table.h"
 #include "hw/xen/interface/io/xenbus.h"
 
 #define QXEN_DOMID   7
+#define QXEN_GRANTS  4096       /* entries of the guest's table */
 #define QXEN_DEVICES "/local/domain/7/device/"
 
 #define QXEN_PAGE_SIZE        4096
@@ -260,6 +262,24 @@ void qxen_assert_untouched(QXenGuest *g);
  * Returns: the grant's reference
  */
 uint32_t qxen_grant(QXenGuest *g, uint64_t addr, uint16_t domid, bool readonly);
+
+/**
+ * qxen_grant_write:
+ * @g: the guest
+ * @ref: reference of a grant
+ * @entry: what to write there, whatever it is
+ *
+ * Write an entry of the grant table, as a guest may do it at any time.
+ */
+void qxen_grant_write(QXenGuest *g, uint32_t ref, grant_entry_v1_t entry);
+
+/**
+ * qxen_grant_table:
+ * @g: the guest
+ *
+ * Returns: a copy of the guest's table, QXEN_GRANTS entries; g_free() it
+ */
+grant_entry_v1_t *qxen_grant_table(QXenGuest *g);
 
 /**
  * qxen_grant_flags:
