@@ -125,7 +125,7 @@ make_image() {
         cp "$R/$x/bin/$f" "$t/$x/bin/"
     done
     cp "$R/$x/boot/hvmloader" "$t/$x/boot/"
-    for f in ls read write; do
+    for f in ls read rm watch write; do
         cp "$R/usr/bin/xenstore-$f" "$t/usr/bin/"
     done
     cp "$R/etc/xen/xl.conf" "$t/etc/xen/"
@@ -138,6 +138,9 @@ make_image() {
     gcc -O2 -Wall -o "$t/usr/bin/xswatch" "$HERE/tools/xswatch.c" -lxenstore
     gcc -O2 -Wall -o "$t/usr/bin/grants" "$HERE/tools/grants.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/qmp" "$HERE/tools/qmp.c"
+    gcc -O2 -Wall -o "$t/usr/bin/floor" "$HERE/tools/floor.c" -lxenstore
+    cp "$HERE/tools/by-hand.sh" "$t/usr/bin/"
+    chmod +x "$t/usr/bin/by-hand.sh"
     cp "$HERE/dom0/block" "$HERE/dom0/vif-bridge" "$t/etc/xen/scripts/"
     chmod +x "$t"/etc/xen/scripts/*
     libraries "$t" "$t/$x"/bin/* "$t"/usr/bin/*

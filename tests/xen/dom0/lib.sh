@@ -46,23 +46,28 @@ present() { # the toolstack has made the guest
 }
 
 # guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), more DISKS
-# of the kernel with every fourth QEMU's, a kernel's NIC or NICS of them, our firmware, and the
-# device model under test.  LINEs go into its config; ALL are its devices.
+# of the kernel with every fourth QEMU's unless all are to be of one KIND, a kernel's NIC or
+# NICS of them, our firmware, and the device model under test.  LINEs go into its config; ALL are
+# its devices.
 guest() {
     n=0 disks='' vifs='' ALL=''
-    for letter in a b c d e f g h i j k l; do
-        [ $n -lt "$DISKS" ] || break
+    while [ $n -lt "$DISKS" ]; do
         disk $n
         # many of QEMU's own keep it busy at its start until xl thinks that it hangs
-        if [ $((n % 4)) != 1 ]; then
+        case ${KIND:-$((n % 4))} in
+        kernel | [023])
             loop=$(losetup -f)
             losetup "$loop" "$image"
             LOOPS="$LOOPS $loop"
-            disks="$disks \"phy:$loop,xvd$letter,w\","
+            disks="$disks \"phy:$loop,d$n,w\","
+            ;;
+        *) disks="$disks \"format=raw,vdev=d$n,access=rw,backendtype=qdisk,target=$image\"," ;;
+        esac
+        if [ $n -lt 16 ]; then
+            ALL="$ALL vbd/$((51712 + 16 * n))"
         else
-            disks="$disks \"format=raw,vdev=xvd$letter,access=rw,backendtype=qdisk,target=$image\","
+            ALL="$ALL vbd/$(((1 << 28) + 256 * n))"
         fi
-        ALL="$ALL vbd/$((51712 + 16 * n))"
         n=$((n + 1))
     done
     for n in 0 1; do
@@ -267,7 +272,7 @@ finish() {  # also after a failure
 }
 
 scenario() {    # scenario NAME: run /lab/scenarios/NAME.sh
-    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOPS='' DISKS=2 NICS=1
+    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOPS='' DISKS=2 NICS=1 KIND=''
     say "begins"
     event begin
     # the logs on their way to the host, should this be the last we hear of dom0

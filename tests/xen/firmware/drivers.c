@@ -151,8 +151,10 @@ static bool is_sector(struct device *dev, u32 sector, const void *data)
 {
     char mark[32];
 
+    /* the sixteen that Xen had first, and all others */
     format(mark, sizeof(mark), "LABDISK%u sector %u ",
-           (dev->id - 51712) / 16, sector);
+           dev->id & 1 << 28 ? dev->id >> 8 & 0xfffff : (dev->id - 51712) / 16,
+           sector);
     return starts_with(data, mark);
 }
 

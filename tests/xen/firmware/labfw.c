@@ -29,6 +29,9 @@
  *   gates       points where to wait until lab/go names them: "firmware",
  *               "closed", "asked", "early", "announced", "done"; data/lab-at
  *               says where we are
+ *   rounds      for the benchmark: so many times the firmware connects and is
+ *               torn down by dom0, or by the device under test if it then has
+ *               a "request"; it waits at "firmware" and "asked"
  *   shutdown    how the OS ends: 1 reboots, 5 is a soft reset, after which we
  *               begin anew
  *   complete    "1" once all of these are there: nobody tells dom0 that a
@@ -40,7 +43,7 @@
 
 /* --- the two parties ------------------------------------------------------ */
 
-static struct device devices[32];
+static struct device devices[80];
 static u32 ndevices;
 
 /* fill in a device from its name; NULL if the toolstack gave us none such */
@@ -63,7 +66,7 @@ static struct device *new_device(const char *name)
     return dev;
 }
 
-static u32 first_gref;
+static u32 first_gref, rounds;
 
 static void firmware_device(const char *name)
 {
@@ -84,7 +87,7 @@ static void firmware_device(const char *name)
     trouble = trouble ? trouble : is_disk(dev) ? disk_read(dev, 0) :
                                                  nic_ask(dev);
     dev->works = !trouble;
-    if (dev->works && is_disk(dev)) {
+    if (dev->works && is_disk(dev) && !rounds) {
         load_begin(dev);
     }
     say(trouble ? "%s broken: %s" : "%s works", name, trouble);
@@ -248,7 +251,7 @@ static void each_word(const char *words, void (*fn)(const char *word))
 /* call @attach for every device that lab/@list names */
 static void each(const char *list, void (*attach)(const char *name))
 {
-    char names[256];
+    static char names[1024];
 
     store_read("lab", list, names, sizeof(names));
     each_word(names, attach);
@@ -387,6 +390,26 @@ static void os(void)
     }
 }
 
+/* Whatever has torn the connections down, everything can be used again. */
+static void one_round(void)
+{
+    u32 pages = pages_used(), i;
+
+    each("firmware", firmware_device);
+    point("firmware");
+    if (option("request")) {
+        outw(0x12, 0x4657);
+    }
+    point("asked");
+    for (i = 0; i < ndevices; i++) {
+        close_event_channel(is_disk(&devices[i]) ? devices[i].port
+                                                 : devices[i].queue[0].port);
+    }
+    ndevices = 0;
+    next_gref = first_gref;
+    free_pages(pages);
+}
+
 /* returns whether there is another life, after a soft reset */
 static bool live(void)
 {
@@ -402,6 +425,9 @@ static bool live(void)
     first_gref = store_number("lab", "gref");
     first_gref = first_gref ? first_gref : 8;
     next_gref = first_gref;
+    for (rounds = store_number("lab", "rounds"); rounds; rounds--) {
+        one_round();
+    }
     each("firmware", firmware_device);
     point("firmware");
     if (option("close")) {

@@ -394,12 +394,13 @@ u32 next_gref;
 
 #define FRAME_GRANTS (PAGE_SIZE / 8)
 
+static u32 used_pages;
+
 void *new_pages(u32 n)
 {
-    static u32 used;
-    u8 *page = pool + PAGE_SIZE * used;
+    u8 *page = pool + PAGE_SIZE * used_pages;
 
-    used += n;
+    used_pages += n;
     if (page + PAGE_SIZE * n > pool_end) {
         say("out of memory");
         for (;;) {
@@ -413,6 +414,16 @@ void *new_pages(u32 n)
 void *new_page(void)
 {
     return new_pages(1);
+}
+
+u32 pages_used(void)
+{
+    return used_pages;
+}
+
+void free_pages(u32 used)
+{
+    used_pages = used;
 }
 
 /* map the grant table where everybody does, in the platform device's BAR 1 */

@@ -146,6 +146,10 @@ void point(const char *name);
 void *new_pages(u32 n);
 void *new_page(void);
 
+/* for rounds of the firmware alone: give back all but the first @used */
+u32 pages_used(void);
+void free_pages(u32 used);
+
 extern u32 next_gref;
 
 u32 grant(u16 domid, volatile void *page);
