@@ -59,10 +59,11 @@ def handed_off(facts, tag, devices):
            of(devices, at['keys']), same(devices, NO_KEYS))
 
 
-def scrubbed(facts, tag):
+def scrubbed(facts, tag, least=60):
     """Nothing that the firmware permitted is permitted any more at @tag."""
     yield ('the firmware has granted pages, as its own table shows',
-           len(facts['snapshots']['firmware']['firmware_granted']) > 60, True)
+           len(facts['snapshots']['firmware']['firmware_granted']) >= least,
+           True)
     yield (f'{tag}: no grant entry of the firmware is left',
            facts['snapshots'][tag]['firmware_granted'], [])
 

@@ -105,6 +105,20 @@ def parse_loader(log):
                   'in_flight': int(m[3]), 'then': m[4]}
 
 
+def parse_ipxe(log, frontends):
+    """The same of iPXE, which says nothing, as its keys in xenstore have it.
+    What proves the NIC is what it booted from there, our firmware."""
+    booted = re.search(r'^Booting from SAN device.*^PVFW: at begin$', log,
+                       re.M | re.S)
+    return {name: {'works': bool(booted), 'closed': False,
+                   'rings': {k: int(v) for k, v in frontend['keys'].items()
+                             if k.endswith('ring-ref')},
+                   'ports': [int(frontend['keys']['event-channel'])]}
+            for name, frontend in frontends.items()
+            if 'iPXE' in log and name.startswith('vif/')
+            and frontend['state'] == 4}
+
+
 def parse_os(log):
     """How the devices fared that the OS attached."""
     devices = {}
@@ -257,7 +271,6 @@ def evidence(directory):
     log = read(directory / 'firmware.log')
     status = read(directory / 'status').strip()
     domid = read(directory / 'domid').strip()
-    firmware = parse_firmware(log)
     events = parse_events(read(directory / 'events.log'))
     stores = {}
     dumps = {}
@@ -268,6 +281,8 @@ def evidence(directory):
         dumps[tag] = read(directory / f'snapshot-{tag}-xen.txt')
         tables[tag] = read(directory / f'snapshot-{tag}-grants.txt')
     created = parse_frontends(stores.get('created', {}), domid)
+    firmware = parse_firmware(log) | parse_ipxe(
+        log, parse_frontends(stores.get('firmware', {}), domid))
     firmware_grants = parse_grants(dumps.get('firmware', ''), domid)
     firmware_table = parse_table(tables.get('firmware', ''))
     facts = {

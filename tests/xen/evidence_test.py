@@ -96,6 +96,12 @@ PVOS: vif/0 still works\r
 PVOS: at done\r
 '''
 
+IPXE = '''\
+iPXE 1.0.0+git-20190125.36a4c85-5.1 -- Open Source Network Boot Firmware
+Registered SAN device 0x80
+Booting from SAN device 0x80
+'''
+
 WATCHED = '''\
 54.079 /local/domain/3/device/vbd/51712/state = 1
 61.781 /local/domain/3/device/vbd/51712/state = 5
@@ -133,6 +139,21 @@ class Parts(unittest.TestCase):
         self.assertEqual(grants[10], (0x12f808, 2, 0xc08))
         self.assertEqual(evidence.parse_grants(FIRMWARE_XEN, 0), {})
         self.assertEqual(evidence.parse_grants(FIRMWARE_XEN, 11), {})
+
+    def test_ipxe(self):
+        frontends = {
+            'vif/0': {'state': 4, 'keys': {
+                'tx-ring-ref': '57', 'rx-ring-ref': '40',
+                'event-channel': '5'}},
+            'vbd/51712': {'state': 1, 'keys': {}}}
+        booted = IPXE + 'PVFW: at begin\n'
+        nic = {'closed': False, 'ports': [5],
+               'rings': {'tx-ring-ref': 57, 'rx-ring-ref': 40}}
+        self.assertEqual(evidence.parse_ipxe(booted, frontends),
+                         {'vif/0': {'works': True, **nic}})
+        self.assertEqual(evidence.parse_ipxe(IPXE, frontends),
+                         {'vif/0': {'works': False, **nic}})
+        self.assertEqual(evidence.parse_ipxe(FIRMWARE_LOG, frontends), {})
 
     def test_ports(self):
         self.assertEqual(evidence.parse_ports(DONE_XEN, 1),

@@ -155,6 +155,18 @@ def silent(facts):
     yield from taken_over(facts, CALLBACK)
 
 
+@scenario(('Firmware', 'iPXE has booted from a SAN (AoE) with its netfront'))
+def ipxe(facts):
+    yield from firmware_connected(facts, [NIC])
+    at = facts['snapshots']['firmware']
+    yield ("iPXE has left a key that cost the OS's NIC its offloads",
+           'feature-no-csum-offload' in at['keys'][NIC]['extra'], True)
+    yield from handed_off(facts, 'announced', [NIC])
+    yield from scrubbed(facts, 'announced', 20)
+    yield from os_works(facts, ALL)
+    yield from said(facts, HANDED_OFF.format(1, 0))
+
+
 @scenario(('Firmware', 'asks for the teardown itself'), short=True)
 def request(facts):
     yield from firmware_connected(facts, ALL)
@@ -241,6 +253,19 @@ def linux(facts):
     yield ('Linux found nothing to reset', facts['linux']['resets'], [])
     yield from linux_works(facts)
     yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+@scenario(('OS', 'Linux 6.1, booted by iPXE from a SAN'))
+def ipxe_linux(facts):
+    yield from firmware_connected(facts, [NIC])
+    yield from handed_off(facts, 'first-line', [NIC])
+    yield from scrubbed(facts, 'first-line', 20)
+    yield ('Linux found nothing to reset', facts['linux']['resets'], [])
+    yield ("iPXE's key has not outlived it",
+           'feature-no-csum-offload' in
+           facts['snapshots']['os']['values'][NIC], False)
+    yield from linux_works(facts)
+    yield from said(facts, HANDED_OFF.format(1, 0))
 
 
 def goes_on(facts, suspends):

@@ -16,7 +16,7 @@ PACKAGES="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-uti
     libxenmisc4.17 libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1
     libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
-    qemu-system-data busybox-static"
+    qemu-system-data busybox-static ipxe vblade"
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
     loop bridge virtio_console"
 
@@ -125,6 +125,7 @@ make_image() {
         cp "$R/$x/bin/$f" "$t/$x/bin/"
     done
     cp "$R/$x/boot/hvmloader" "$t/$x/boot/"
+    cp "$R/usr/sbin/vblade" "$t/usr/bin/"
     for f in ls read rm watch write; do
         cp "$R/usr/bin/xenstore-$f" "$t/usr/bin/"
     done
@@ -149,7 +150,7 @@ make_image() {
     modules "$t" $DOM0_MODULES
     cp "$R/boot/vmlinuz-$KERNEL" "$t/guest/vmlinuz"
     archive "$g" >"$t/guest/initrd"
-    cp "$new/firmware/labfw.rom" "$t/guest/"
+    cp "$R/boot/ipxe.lkrn" "$new/firmware/labfw.rom" "$new/firmware/san.img" "$t/guest/"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"
     tar cf "$new/dom0.tar" --owner=0 --group=0 -C "$t" .
 

@@ -12,6 +12,8 @@
  * Options, read from xenstore (lab/...; "none" or nothing for no device):
  *   firmware    devices that the firmware connects: "vbd/51712 vif/0"
  *   os          "1": be an OS; else return to the BIOS, which boots one
+ *   boot        Linux's command line: do no more than load Linux for the boot
+ *               sector that called us
  *   order       what the OS does, step by step (see step() below); without it
  *               as Linux does
  *   early       devices that the OS attaches before it announces itself
@@ -413,6 +415,8 @@ static void one_round(void)
 /* returns whether there is another life, after a soft reset */
 static bool live(void)
 {
+    char command_line[256];
+
     who = "PVFW";
     ndevices = 0;
     if (!begin()) {
@@ -421,6 +425,16 @@ static bool live(void)
     point("begin");
     while (!option("complete")) {
         relax();
+    }
+    store_read("lab", "boot", command_line, sizeof(command_line));
+    if (command_line[0]) {
+        /* the grant table stays where iPXE has it: Linux will call that */
+        point("firmware");
+        load_linux(command_line);
+        return false;
+    }
+    if (!begin_grants()) {
+        return false;
     }
     first_gref = store_number("lab", "gref");
     first_gref = first_gref ? first_gref : 8;

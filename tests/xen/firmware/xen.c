@@ -470,10 +470,15 @@ u32 revoke(u32 gref)
     return in_use;
 }
 
-bool begin(void)
+bool begin_grants(void)
 {
     grant_frames = 0;
-    if (!find_xen() || !map_grant_frame()) {
+    return map_grant_frame();
+}
+
+bool begin(void)
+{
+    if (!find_xen()) {
         return false;
     }
     store = (void *)((u32)hvm_param(false, HVM_PARAM_STORE_PFN, 0) * PAGE_SIZE);
