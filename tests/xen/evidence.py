@@ -27,16 +27,17 @@ def read(path):
 # --- the parts --------------------------------------------------------------
 
 def parse_grants(dump, domid):
-    """Active entries of the guest's grant table, {ref: (mfn, pin, gmfn)}."""
+    """Active entries of the guest's grant table,
+    {ref: (mfn, pin, gmfn, domain that uses it)}."""
     table = re.search(rf'grant-table for remote d{domid} .*?'
                       r'(?=grant-table for|gnttab_usage_print_all \])',
                       dump, re.S)
     entries = {}
-    for m in re.finditer(r'\[(0x\w+)\] +\d+ (0x\w+) +(0x\w+) +\d+ (0x\w+) '
+    for m in re.finditer(r'\[(0x\w+)\] +(\d+) (0x\w+) +(0x\w+) +\d+ (0x\w+) '
                          r'+0x\w+', table[0] if table else ''):
-        ref, mfn, pin, gmfn = (int(x, 16) for x in m.groups())
+        ref, mfn, pin, gmfn = (int(m[n], 16) for n in (1, 3, 4, 5))
         if ref >= FIRST_GREF:
-            entries[ref] = (mfn, pin, gmfn)
+            entries[ref] = (mfn, pin, gmfn, int(m[2]))
     return entries
 
 
@@ -203,7 +204,8 @@ def snapshot_facts(store, dump, table, domid, created, firmware,
     frontends = parse_frontends(store, domid)
     grants = parse_grants(dump, domid)
     ports = parse_ports(dump, domid)
-    firmware_frames = {mfn: gmfn for mfn, _, gmfn in firmware_grants.values()}
+    firmware_frames = {mfn: gmfn
+                       for mfn, _, gmfn, _ in firmware_grants.values()}
     # and those that were granted, but not mapped just then
     firmware_pages = {frame for _, frame in firmware_table.values()}
     keys = {}
@@ -217,17 +219,19 @@ def snapshot_facts(store, dump, table, domid, created, firmware,
                            for n, f in frontends.items()},
         'keys': keys,
         'values': {n: f['keys'] for n, f in frontends.items()},
-        'grants': {ref: {'mfn': f'{mfn:#x}', 'pin': pin, 'gmfn': f'{gmfn:#x}'}
-                   for ref, (mfn, pin, gmfn) in grants.items()},
+        'grants': {ref: {'mfn': f'{mfn:#x}', 'pin': pin, 'gmfn': f'{gmfn:#x}',
+                         'by': by}
+                   for ref, (mfn, pin, gmfn, by) in grants.items()},
         'firmware_mapped': [
-            ref for ref, (mfn, _, gmfn) in grants.items()
+            ref for ref, (mfn, _, gmfn, _) in grants.items()
             if mfn in firmware_frames or gmfn in firmware_pages],
         # Xen keeps an entry's frame as long as the entry is pinned, so a
         # reference granted anew still leads to the firmware's page
         'pinned_to_old_frame': [
-            ref for ref, (mfn, _, gmfn) in grants.items()
+            ref for ref, (mfn, _, gmfn, _) in grants.items()
             if firmware_frames.get(mfn, gmfn) != gmfn],
         'table_entries': len(entries),
+        'granted_to': sorted({domid for domid, _ in entries.values()}),
         'firmware_granted': sorted(
             ref for ref, entry in entries.items()
             if firmware_table.get(ref) == entry),
@@ -271,6 +275,7 @@ def evidence(directory):
     log = read(directory / 'firmware.log')
     status = read(directory / 'status').strip()
     domid = read(directory / 'domid').strip()
+    driver = read(directory / 'driver').strip()
     events = parse_events(read(directory / 'events.log'))
     stores = {}
     dumps = {}
@@ -289,6 +294,7 @@ def evidence(directory):
         'scenario': directory.name,
         'status': int(status) if status else None,
         'domid': int(domid) if domid else None,
+        'driver': int(driver) if driver else None,  # the driver domain's
         'firmware': firmware,
         'devices': parse_os(log),
         'loader': parse_loader(log),

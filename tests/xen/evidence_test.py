@@ -136,9 +136,13 @@ class Parts(unittest.TestCase):
     def test_grants(self):
         grants = evidence.parse_grants(FIRMWARE_XEN, 1)
         self.assertEqual(sorted(grants), [8, 10, 12, 13])
-        self.assertEqual(grants[10], (0x12f808, 2, 0xc08))
+        self.assertEqual(grants[10], (0x12f808, 2, 0xc08, 0))
         self.assertEqual(evidence.parse_grants(FIRMWARE_XEN, 0), {})
         self.assertEqual(evidence.parse_grants(FIRMWARE_XEN, 11), {})
+        served = evidence.parse_grants(FIRMWARE_XEN.replace(
+            '[0x00c]      0', '[0x00c]     17'), 1)
+        self.assertEqual({ref: by for ref, (_, _, _, by) in served.items()},
+                         {8: 0, 10: 0, 12: 17, 13: 0})
 
     def test_ipxe(self):
         frontends = {

@@ -167,6 +167,24 @@ def ipxe(facts):
     yield from said(facts, HANDED_OFF.format(1, 0))
 
 
+@scenario(('Backend', 'a driver domain: blkback on a disk of its own, netback'),
+          ('Backend', 'qdisk on qcow2'))
+def driver_domain(facts):
+    driver = facts['driver']
+    served = {'vbd/51712': driver, 'vbd/51728': 0, 'vif/0': driver}
+    at = facts['snapshots']['firmware']
+    yield ("Xen's dump shows each ring mapped by its backend's domain",
+           {d: {at['grants'][ring]['by'] for ring in rings(at, [d])}
+            for d in ALL}, {d: {domid} for d, domid in served.items()})
+    yield ('the firmware has granted pages to both domains',
+           at['granted_to'], [0, driver])
+    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
+                          UNPLUG.format('0x7'))
+    yield ('QMP names the backends of both domains',
+           {c['frontend']: int(c['backend'].split('/')[3])
+            for c in facts['qmp']['announced']['connections']}, served)
+
+
 @scenario(('Firmware', 'asks for the teardown itself'), short=True)
 def request(facts):
     yield from firmware_connected(facts, ALL)

@@ -18,7 +18,8 @@ PACKAGES="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-uti
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
     qemu-system-data busybox-static ipxe vblade"
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
-    loop bridge virtio_console"
+    loop bridge virtio_console
+    xen-blkfront xen-netfront"      # of a driver domain
 
 # kernel_package: what linux-image-amd64 of bookworm (6.1, not the backport) stands for
 kernel_package() {
@@ -150,6 +151,10 @@ make_image() {
     modules "$t" $DOM0_MODULES
     cp "$R/boot/vmlinuz-$KERNEL" "$t/guest/vmlinuz"
     archive "$g" >"$t/guest/initrd"
+    gzip -1 <"$LAB/packages/vmlinux" >"$t/guest/vmlinux.gz"   # for PV guests: unxz takes libxl 20 s
+    cp "$HERE/guest/driver" "$t/guest/"
+    chmod +x "$t/guest/driver"
+    python3 "$HERE/tools/qcow2.py" $((16 << 20)) >"$t/guest/qcow2"
     cp "$R/boot/ipxe.lkrn" "$new/firmware/labfw.rom" "$new/firmware/san.img" "$t/guest/"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"
     tar cf "$new/dom0.tar" --owner=0 --group=0 -C "$t" .

@@ -28,12 +28,20 @@ await() {
 
 # --- the guest -----------------------------------------------------------------------
 
-disk() {    # disk N: an image with sectors that say what they are
+disk() {    # disk N: an image with sectors that say what they are, unless it is there
     image=/tmp/$SCENARIO-disk$1.img
+    [ ! -e "$image" ] || return 0
     for sector in 0 1 2 3 4 5 6 7 8 9; do
         printf '%-511s\n' "LABDISK$1 sector $sector"
     done >"$image"
     truncate -s 16M "$image"
+}
+
+qcow2() {   # qcow2 N: make disk N, with an image in this format
+    disk "$1"
+    mv "$image" "$image.raw"
+    cat /guest/qcow2 "$image.raw" >"$image"
+    QCOW2=$1
 }
 
 OPENBSD="callback early unplug=3 late"
@@ -227,8 +235,10 @@ written() { # written: what arrived in the disks' images where the OS wrote
     sync
     n=0
     while [ $n -lt "$DISKS" ]; do
-        say "disk $n: sector 7 says '$(dd if="/tmp/$SCENARIO-disk$n.img" bs=512 skip=7 count=1 2>/dev/null |
-            tr -d '\n' | sed 's/ *$//')'"
+        sector=7
+        [ "$n" != "$QCOW2" ] || sector=$((sector + $(stat -c %s /guest/qcow2) / 512))
+        say "disk $n: sector 7 says '$(dd if="/tmp/$SCENARIO-disk$n.img" bs=512 skip=$sector \
+            count=1 2>/dev/null | tr -d '\n' | sed 's/ *$//')'"
         n=$((n + 1))
     done
 }
@@ -290,7 +300,8 @@ finish() {  # also after a failure
 }
 
 scenario() {    # scenario NAME: run /lab/scenarios/NAME.sh
-    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOPS='' DISKS=2 NICS=1 KIND='' AFTER=''
+    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOPS='' DISKS=2 NICS=1 KIND='' QCOW2='' \
+        AFTER=''
     say "begins"
     event begin
     # the logs on their way to the host, should this be the last we hear of dom0

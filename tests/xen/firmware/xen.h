@@ -105,7 +105,7 @@ enum {
     HVM_PARAM_STORE_EVTCHN = 2,
 };
 
-/* find Xen, its store and the grant table; false where there is none */
+/* find Xen and its store; false where there is none */
 bool begin(void);
 
 /* map the grant table; the rest works without */
