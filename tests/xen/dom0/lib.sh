@@ -67,9 +67,9 @@ guest() {
             loop=$(losetup -f)
             losetup "$loop" "$image"
             LOOPS="$LOOPS $loop"
-            disks="$disks \"phy:$loop,d$n,w\","
+            disks="$disks \"phy:$loop,d${n}p0,w\","
             ;;
-        *) disks="$disks \"format=raw,vdev=d$n,access=rw,backendtype=qdisk,target=$image\"," ;;
+        *) disks="$disks \"format=raw,vdev=d${n}p0,access=rw,backendtype=qdisk,target=$image\"," ;;
         esac
         if [ $n -lt 16 ]; then
             ALL="$ALL vbd/$((51712 + 16 * n))"
