@@ -42,6 +42,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "drivers.h"
+#include "linux.h"
 
 /* --- the two parties ------------------------------------------------------ */
 

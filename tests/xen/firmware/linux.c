@@ -1,9 +1,9 @@
 /*
- * Linux, loaded from where QEMU has it at hand, for the boot sector of san.img.
+ * Linux for a boot sector, from where QEMU has it at hand (fw_cfg).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include "xen.h"
+#include "linux.h"
 
 /* where its parts go; the initrd beyond where the kernel unpacks itself */
 #define SETUP ((u8 *)LINUX)
@@ -51,7 +51,6 @@ static u32 fw_cfg_find(const char *name, u16 *select)
     return 0;
 }
 
-/* as its boot protocol has it; QEMU has kernel and initrd at hand */
 void load_linux(const char *command_line)
 {
     struct {

@@ -111,9 +111,6 @@ bool begin(void);
 /* map the grant table; the rest works without */
 bool begin_grants(void);
 
-/* linux.c: put it where the boot sector of san.img goes on with it */
-void load_linux(const char *command_line);
-
 void yield(void);
 
 /* dom0 has the only other processor time, and something better to do */
