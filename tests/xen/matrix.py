@@ -162,7 +162,7 @@ def ipxe(facts):
     yield ("iPXE has left a key that cost the OS's NIC its offloads",
            'feature-no-csum-offload' in at['keys'][NIC]['extra'], True)
     yield from handed_off(facts, 'announced', [NIC])
-    yield from scrubbed(facts, 'announced', 20)
+    yield from scrubbed(facts, 'announced', 18)
     yield from os_works(facts, ALL)
     yield from said(facts, HANDED_OFF.format(1, 0))
 
@@ -277,7 +277,7 @@ def linux(facts):
 def ipxe_linux(facts):
     yield from firmware_connected(facts, [NIC])
     yield from handed_off(facts, 'first-line', [NIC])
-    yield from scrubbed(facts, 'first-line', 20)
+    yield from scrubbed(facts, 'first-line', 18)
     yield ('Linux found nothing to reset', facts['linux']['resets'], [])
     yield ("iPXE's key has not outlived it",
            'feature-no-csum-offload' in
