@@ -25,9 +25,9 @@ bool wait_backend(const struct device *dev, u32 state)
     return true;
 }
 
-static volatile struct ring *new_ring(u32 pages)
+static shared struct ring *new_ring(u32 pages)
 {
-    volatile struct ring *ring = new_pages(pages);
+    shared struct ring *ring = new_pages(pages);
 
     ring->req_event = 1;
     ring->rsp_event = 1;
@@ -57,7 +57,7 @@ struct blk_response {
     int16_t status;
 } __attribute__((packed, aligned(4)));
 
-static volatile void *blk_slot(struct device *dev, u32 index)
+static shared void *blk_slot(struct device *dev, u32 index)
 {
     return dev->ring->slots +
            index % (32 << dev->ring_order) * sizeof(struct blk_request);
@@ -67,7 +67,7 @@ static volatile void *blk_slot(struct device *dev, u32 index)
 static u32 disk_submit(struct device *dev, u8 op, u32 sector, u32 gref)
 {
     u32 index = dev->ring->req_prod;
-    volatile struct blk_request *req = blk_slot(dev, index);
+    shared struct blk_request *req = blk_slot(dev, index);
 
     req->op = op;
     req->segments = 1;
@@ -88,7 +88,7 @@ static u32 disk_submit(struct device *dev, u8 op, u32 sector, u32 gref)
 static const char *disk_io(struct device *dev, u8 op, u32 sector)
 {
     u32 index = disk_submit(dev, op, sector, dev->data_gref);
-    volatile struct blk_response *rsp = blk_slot(dev, index);
+    shared struct blk_response *rsp = blk_slot(dev, index);
     u64 start = tsc();
 
     while (dev->ring->rsp_prod != index + 1) {
@@ -215,7 +215,7 @@ static bool load_submit(struct device *dev)
 void load_more(struct device *dev)
 {
     while (dev->load.seen != dev->ring->rsp_prod) {
-        volatile struct blk_response *rsp = blk_slot(dev, dev->load.seen++);
+        shared struct blk_response *rsp = blk_slot(dev, dev->load.seen++);
         u32 index = rsp->id - 42, n = index % LOADS;
 
         mb();
@@ -227,6 +227,7 @@ void load_more(struct device *dev)
         dev->load.busy &= ~(1 << n);
     }
     while (load_submit(dev)) {
+        continue;
     }
 }
 
@@ -245,7 +246,7 @@ u32 load_sum(struct device *dev)
         }
     }
     for (n = 0; n < PAGE_SIZE << dev->ring_order; n++) {
-        sum = sum * 31 + ((volatile u8 *)dev->ring)[n];
+        sum = sum * 31 + ((shared u8 *)dev->ring)[n];
     }
     return sum;
 }
@@ -313,7 +314,7 @@ static void nic_queue(struct device *dev, struct queue *queue, const char *dir)
     rx_gref = grant(dev->be_domid, queue->rx);
     queue->data_gref = grant(dev->be_domid, queue->data);
     for (i = 0; i < RX_BUFFERS; i++) {
-        volatile struct net_rx_request *req =
+        shared struct net_rx_request *req =
             (void *)(queue->rx->slots + i * sizeof(*req));
 
         queue->rx_page[i] = new_page();
@@ -359,7 +360,7 @@ static void arp_send(struct device *dev, struct queue *queue, u8 self)
 {
     static const u8 head[6] = { 0, 1, 8, 0, 6, 4 };     /* Ethernet, IPv4 */
     u32 index = queue->tx->req_prod;
-    volatile struct net_tx_request *req =
+    shared struct net_tx_request *req =
         (void *)(queue->tx->slots + index % 256 * sizeof(*req));
     struct arp *arp = (void *)queue->data;
 
@@ -389,7 +390,7 @@ static void arp_send(struct device *dev, struct queue *queue, u8 self)
 /* whether the next packet that came in answers @self */
 static bool arp_answered(struct queue *queue, u8 self)
 {
-    volatile struct net_rx_response *rsp =
+    shared struct net_rx_response *rsp =
         (void *)(queue->rx->slots + queue->rx_seen++ % 256 * sizeof(*rsp));
     struct arp *arp;
 

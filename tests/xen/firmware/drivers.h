@@ -21,7 +21,7 @@ struct ring {
 /* a NIC has one or more of these */
 struct queue {
     u32 port;
-    volatile struct ring *tx, *rx;
+    shared struct ring *tx, *rx;
     u8 *data;                       /* what is sent */
     u32 data_gref;
     u32 rx_seen;
@@ -37,7 +37,7 @@ struct device {
     /* only a disk has these */
     u32 port;
     u32 ring_order;                 /* of the number of the ring's pages */
-    volatile struct ring *ring;
+    shared struct ring *ring;
     u8 *data;
     u32 data_gref;
     struct {

@@ -242,6 +242,7 @@ static void each_word(const char *words, void (*fn)(const char *word))
 
     while (*words) {
         for (n = 0; words[n] && words[n] != ' '; n++) {
+            continue;
         }
         format(word, n < sizeof(word) ? n + 1 : sizeof(word), "%s", words);
         words += words[n] ? n + 1 : n;
@@ -340,6 +341,7 @@ static void step(const char *word)
     u32 value;
 
     while (*p && *p++ != '=') {
+        continue;
     }
     value = number(p);
     if (starts_with(word, "load=")) {
@@ -462,5 +464,6 @@ static bool live(void)
 void labfw(void)
 {
     while (live()) {
+        continue;
     }
 }

@@ -14,7 +14,7 @@
 /* @n bytes of item @select, or the next ones of the same item if that is 0 */
 static void fw_cfg_read(u16 select, void *to, u32 n)
 {
-    volatile struct {
+    shared struct {
         u32 control, length, address[2];
     } dma = {
         __builtin_bswap32(select ? select << 16 | 10 : 2),
@@ -25,6 +25,7 @@ static void fw_cfg_read(u16 select, void *to, u32 n)
     outl(0x514, 0);
     outl(0x518, __builtin_bswap32((u32)&dma));
     while (dma.control) {
+        continue;
     }
     mb();
 }

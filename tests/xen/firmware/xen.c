@@ -57,6 +57,7 @@ bool listed(const char *list, const char *word)
             return true;
         }
         while (*list && *list++ != ' ') {
+            continue;
         }
     }
     return false;
@@ -125,6 +126,7 @@ void say(const char *fmt, ...)
     format(line, sizeof(line), "%s: %s\r\n", who, text);
     for (p = line; *p; p++) {
         while (!(inb(0x3fd) & 0x20)) {
+            continue;
         }
         outb(0x3f8, *p);
     }
@@ -257,7 +259,7 @@ enum {
 
 static struct {
     char req[XS_RING], rsp[XS_RING];
-    volatile u32 req_cons, req_prod, rsp_cons, rsp_prod;
+    shared u32 req_cons, req_prod, rsp_cons, rsp_prod;
 } *store;
 static u32 store_port;
 
@@ -385,7 +387,7 @@ void point(const char *name)
 
 /* --- pages and grants ----------------------------------------------------- */
 
-static volatile struct {
+static shared struct {
     u16 flags, domid;
     u32 frame;
 } *grant_table;
@@ -445,9 +447,10 @@ static bool map_grant_frame(void)
     return true;
 }
 
-u32 grant(u16 domid, volatile void *page)
+u32 grant(u16 domid, shared void *page)
 {
     while (next_gref >= grant_frames * FRAME_GRANTS && map_grant_frame()) {
+        continue;
     }
     grant_table[next_gref].domid = domid;
     grant_table[next_gref].frame = (u32)page / PAGE_SIZE;

@@ -18,6 +18,9 @@ typedef uint8_t u8;
 
 #define PAGE_SIZE 4096u
 #define DOMID_SELF 0x7ff0
+/* written by the other side, too: a backend, xenstored or Xen */
+#define shared volatile
+
 #define mb() __asm__ volatile("lock; addl $0, (%%esp)" ::: "memory")
 
 /* TSC cycles: 2 or 3 seconds until we give up, some ms between two looks */
@@ -155,7 +158,7 @@ void free_pages(u32 used);
 
 extern u32 next_gref;
 
-u32 grant(u16 domid, volatile void *page);
+u32 grant(u16 domid, shared void *page);
 
 /* take back all from @gref on; returns how many a backend still uses */
 u32 revoke(u32 gref);

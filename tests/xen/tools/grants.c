@@ -36,7 +36,7 @@ int main(int argc, char **argv)
     table = map;
     for (ref = 0; ref < size.nr_frames * XC_PAGE_SIZE / sizeof(*table); ref++) {
         if (table[ref].flags) {
-            printf("%u %#x %u %#x\n", ref, table[ref].flags, table[ref].domid,
+            printf("%u 0x%x %u 0x%x\n", ref, table[ref].flags, table[ref].domid,
                    table[ref].frame);
         }
     }

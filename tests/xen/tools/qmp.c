@@ -21,7 +21,8 @@ static char *receive(FILE *f)
             fprintf(stderr, "qmp: QEMU has closed the connection\n");
             exit(1);
         }
-    } while (strncmp(line, "{\"return\"", 9) && strncmp(line, "{\"error\"", 8) &&
+    } while (strncmp(line, "{\"return\"", 9) &&
+             strncmp(line, "{\"error\"", 8) &&
              strncmp(line, "{\"QMP\"", 6));
     line[strcspn(line, "\r\n")] = 0;
     return line;
