@@ -155,8 +155,6 @@ enum {
     HVM_OP = 34,
 };
 
-extern u8 hypercall_page[], pool[], pool_end[];     /* blob.ld */
-
 static long hypercall(int nr, u32 op, void *arg)
 {
     long ret;

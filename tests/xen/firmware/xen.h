@@ -21,7 +21,7 @@ typedef uint8_t u8;
 /* written by the other side, too: a backend, xenstored or Xen */
 #define shared volatile
 
-#define mb() __asm__ volatile("lock; addl $0, (%%esp)" ::: "memory")
+#define mb() __asm__ volatile("lock; addl $0, (%%esp)" : : : "memory")
 
 /* TSC cycles: 2 or 3 seconds until we give up, some ms between two looks */
 #define PATIENCE 6000000000ull
@@ -107,6 +107,9 @@ enum {
     HVM_PARAM_STORE_PFN = 1,
     HVM_PARAM_STORE_EVTCHN = 2,
 };
+
+/* of blob.ld */
+extern u8 hypercall_page[], pool[], pool_end[];
 
 /* find Xen and its store; false where there is none */
 bool begin(void);
