@@ -145,15 +145,15 @@ naive() {
     begin=$1
     shift
     "$begin" firmware "$ALL" os 1 late "$ALL" gates "firmware announced done" "$@"
-    gate 'firmware' 60
+    gate 'firmware' 120
     snapshot 'firmware'
     pass 'firmware'
-    gate 'announced' 60
+    gate 'announced' 120
     snapshot 'announced'
     [ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off \
         grants-cleared grants-in-use
     pass 'announced'
-    gate 'done' 60
+    gate 'done' 120
     snapshot 'done'
     written
 }
