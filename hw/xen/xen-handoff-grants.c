@@ -29,19 +29,19 @@ typedef union Entry {
 
 QEMU_BUILD_BUG_ON(sizeof(Entry) != sizeof(uint64_t));
 
-/* Returns the table, which the guest goes on writing, or NULL with @errp */
-static uint64_t *map_table(unsigned int *frames, Error **errp)
+XenHandoffTable *xen_handoff_table_map(Error **errp)
 {
     const XenFwHandoffOps *ops = xen_fw_handoff_ops;
-    unsigned int version;
-    void *table;
+    unsigned int version, frames;
+    XenHandoffTable *table;
+    void *map;
     int rc;
 
     if (!ops->grant_table_size || !ops->map_grant_table) {
         error_setg(errp, "the guest's grant table is out of reach");
         return NULL;
     }
-    rc = ops->grant_table_size(&version, frames);
+    rc = ops->grant_table_size(&version, &frames);
     if (rc < 0) {
         error_setg_errno(errp, -rc, "cannot query the guest's grant table");
         return NULL;
@@ -50,32 +50,53 @@ static uint64_t *map_table(unsigned int *frames, Error **errp)
         error_setg(errp, "the guest's grant table has version %u", version);
         return NULL;
     }
-    *frames = MIN(*frames, XEN_HANDOFF_MAX_GRANT_FRAMES);
-    if (!*frames) {
+    frames = MIN(frames, XEN_HANDOFF_MAX_GRANT_FRAMES);
+    if (!frames) {
         error_setg(errp, "the guest has no grant table");
         return NULL;
     }
-    trace_xen_fw_handoff_grant_table(*frames);
-    table = ops->map_grant_table(*frames);
-    if (!table) {
+    trace_xen_fw_handoff_grant_table(frames);
+    map = ops->map_grant_table(frames);
+    if (!map) {
         error_setg_errno(errp, errno, "cannot map the guest's grant table");
+        return NULL;
     }
+    table = g_new(XenHandoffTable, 1);
+    *table = (XenHandoffTable) { map, frames, frames * PAGE_ENTRIES };
     return table;
+}
+
+void xen_handoff_table_unmap(XenHandoffTable *table)
+{
+    if (table) {
+        xen_fw_handoff_ops->unmap_grant_table(table->entry, table->frames);
+        g_free(table);
+    }
+}
+
+bool xen_handoff_table_in_use(const XenHandoffTable *table, uint32_t ref)
+{
+    Entry e;
+
+    if (ref >= table->entries) {
+        return false;
+    }
+    e.raw = qatomic_read__nocheck(&table->entry[ref]);
+    return (e.v1.flags & GTF_type_mask) == GTF_permit_access &&
+           e.v1.flags & IN_USE;
 }
 
 XenHandoffGrants *xen_handoff_grants_record(Error **errp)
 {
+    XenHandoffTable *table = xen_handoff_table_map(errp);
     XenHandoffGrants *record;
-    unsigned int frames;
-    uint64_t *table = map_table(&frames, errp);
 
     if (!table) {
         return NULL;
     }
-    record = g_array_sized_new(false, false, sizeof(Entry),
-                               frames * PAGE_ENTRIES);
-    g_array_append_vals(record, table, frames * PAGE_ENTRIES);
-    xen_fw_handoff_ops->unmap_grant_table(table, frames);
+    record = g_array_sized_new(false, false, sizeof(Entry), table->entries);
+    g_array_append_vals(record, table->entry, table->entries);
+    xen_handoff_table_unmap(table);
     return record;
 }
 
@@ -97,15 +118,15 @@ bool xen_handoff_grants_clear(GHashTable *domids,
                               const XenHandoffGrants *record,
                               XenHandoffGrantCount *count, Error **errp)
 {
-    unsigned int frames;
-    uint64_t *table = map_table(&frames, errp);
+    XenHandoffTable *table = xen_handoff_table_map(errp);
 
     if (!table) {
         return false;
     }
     for (unsigned int ref = XEN_HANDOFF_FIRST_GRANT;
-         ref < frames * PAGE_ENTRIES; ref++) {
-        Entry e = { .raw = qatomic_read__nocheck(&table[ref]) };
+         ref < table->entries; ref++) {
+        uint64_t *entry = &table->entry[ref];
+        Entry e = { .raw = qatomic_read__nocheck(entry) };
 
         if ((e.v1.flags & GTF_type_mask) != GTF_permit_access ||
             !g_hash_table_contains(domids, GUINT_TO_POINTER(e.v1.domid)) ||
@@ -113,7 +134,7 @@ bool xen_handoff_grants_clear(GHashTable *domids,
             continue;
         }
         if (e.v1.flags & IN_USE ||
-            qatomic_cmpxchg__nocheck(&table[ref], e.raw, 0) != e.raw) {
+            qatomic_cmpxchg__nocheck(entry, e.raw, 0) != e.raw) {
             trace_xen_fw_handoff_grant(ref, e.v1.domid, "in use");
             count->in_use++;
         } else {
@@ -121,6 +142,6 @@ bool xen_handoff_grants_clear(GHashTable *domids,
             count->cleared++;
         }
     }
-    xen_fw_handoff_ops->unmap_grant_table(table, frames);
+    xen_handoff_table_unmap(table);
     return true;
 }

@@ -83,14 +83,21 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
         r->handed_off++;
         break;
     case XEN_HANDOFF_HANGING:
+        action = "given-up";
+        r->given_up++;
+        if (task->busy) {
+            warn_report(XEN_FW_HANDOFF_LOG "%s: given up after %.1f ms: %s has "
+                        "requests under way; look at the storage behind it, "
+                        "the guest may lack this device", task->name, ms,
+                        task->backend);
+            break;
+        }
         warn_report(XEN_FW_HANDOFF_LOG "%s: given up after %.1f ms: %s hangs "
                     "in %s, it should be in %s; look at the backend's domain, "
                     "the guest may lack this device", task->name, ms,
                     task->backend,
                     xen_handoff_state_name(task->backend_state),
                     xen_handoff_state_name(task->waiting_for));
-        action = "given-up";
-        r->given_up++;
         break;
     case XEN_HANDOFF_TAKEN:
         info_report(XEN_FW_HANDOFF_LOG "%s: left alone after %.1f ms: the OS "

@@ -16,6 +16,7 @@
 #include "qapi/error.h"
 #include "qemu/timer.h"
 #include "hw/xen/xen-bus-helper.h"
+#include "hw/xen/xen-handoff-grants.h"
 #include "hw/xen/xen-handoff-store.h"
 #include "hw/xen/xen-handoff-teardown.h"
 #include "trace.h"
@@ -27,8 +28,14 @@
 #define POLL_US 500
 #define LOOK_MS 50
 
+/* How often to ask a backend again that has requests under way */
+#define BUSY_MS 5
+
 /* The guest can make every transaction fail by writing all the time */
 #define MAX_TRANSACTIONS 8
+
+/* More than blkback ever offers ("multi-queue-max-queues": dom0's CPUs) */
+#define MAX_QUEUES 64
 
 /* What restore_frontend() needs of xenstore, in writes; netback's keys: 12 */
 #define RESTORE_COST 20
@@ -213,68 +220,6 @@ static void teardown_local(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     finish(task, XEN_HANDOFF_DONE, start);
 }
 
-/* Write what the task's step says; a failure ends the task */
-static void remote_write(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                         XenHandoffTask *task, int64_t start)
-{
-    enum xenbus_state state = steps[task->step].frontend;
-
-    task->waiting_for = steps[task->step].backend;
-    if (state == XenbusStateInitialising) {
-        if (stays_closed(xsh, task->backend)) {
-            task->waiting_for = XenbusStateClosed;
-        }
-        restore_frontend(xsh, ledger, task, &task->error);
-    } else if (still_ours(xsh, task, XBT_NULL)) {
-        write_state(xsh, task, XBT_NULL, state, &task->error);
-    }
-    if (task->error) {
-        finish(task, XEN_HANDOFF_FAILED, start);
-    }
-}
-
-/* A backend may be ahead of us: blkback goes from Closing to Closed at once */
-static bool backend_followed(XenHandoffTask *task)
-{
-    return task->backend_state == task->waiting_for ||
-           (task->waiting_for == XenbusStateClosing &&
-            task->backend_state == XenbusStateClosed);
-}
-
-/* See whether the backend has moved, and go on with the task */
-static void remote_advance(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                           XenHandoffTask *task, int64_t start)
-{
-    task->backend_state = xen_handoff_read_state(xsh, XBT_NULL,
-                                                 task->backend);
-    if (task->backend_state == XenbusStateUnknown && errno == ENOENT) {
-        restore_frontend(xsh, ledger, task, &task->error);
-        finish(task, XEN_HANDOFF_GONE, start);
-        return;
-    }
-    if (!backend_followed(task)) {
-        return;
-    }
-    trace_xen_fw_handoff_backend_state(
-        task->backend, xen_handoff_state_name(task->backend_state));
-    if (++task->step == ARRAY_SIZE(steps)) {
-        finish(task, XEN_HANDOFF_DONE, start);
-    } else {
-        remote_write(xsh, ledger, task, start);
-    }
-}
-
-static void remote_give_up(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                           XenHandoffTask *task, int64_t start)
-{
-    trace_xen_fw_handoff_hanging(task->backend,
-                                 xen_handoff_state_name(task->waiting_for));
-    if (steps[task->step].frontend != XenbusStateInitialising) {
-        restore_frontend(xsh, ledger, task, &task->error);
-    }
-    finish(task, XEN_HANDOFF_HANGING, start);
-}
-
 /* --- waiting for backends of other processes ------------------------------ */
 
 /*
@@ -287,6 +232,11 @@ typedef struct Waiting {
     GHashTable *running;        /* set of tasks */
     GHashTable *by_backend;     /* the same, by the backend's directory */
     GPtrArray *moved;           /* tasks whose backend may have moved */
+    int64_t heard;              /* when anything was last known of all */
+    int64_t asked;              /* when those with requests were */
+
+    XenHandoffTable *table;     /* the guest's, from the first need on */
+    bool no_table;              /* it is out of reach */
 } Waiting;
 
 static void backend_changed(void *opaque, const char *path)
@@ -338,7 +288,10 @@ static void waiting_init(Waiting *w, GPtrArray *tasks)
     w->running = g_hash_table_new(NULL, NULL);
     w->by_backend = g_hash_table_new(g_str_hash, g_str_equal);
     w->moved = g_ptr_array_new();
+    w->heard = w->asked = get_clock();
     w->xsh = NULL;
+    w->table = NULL;
+    w->no_table = false;
     for (guint i = 0; i < tasks->len; i++) {
         XenHandoffTask *task = g_ptr_array_index(tasks, i);
 
@@ -355,28 +308,173 @@ static void waiting_init(Waiting *w, GPtrArray *tasks)
 static void waiting_destroy(Waiting *w)
 {
     stop_telling(w);
+    xen_handoff_table_unmap(w->table);
     g_ptr_array_unref(w->moved);
     g_hash_table_unref(w->by_backend);
     g_hash_table_unref(w->running);
     g_hash_table_unref(w->watches);
 }
 
+/* All that run, or those alone whose backends have requests under way */
+static bool look_at(Waiting *w, bool busy)
+{
+    GHashTableIter iter;
+    gpointer key;
+
+    g_hash_table_iter_init(&iter, w->running);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        XenHandoffTask *task = key;
+
+        if (!busy || task->busy) {
+            g_ptr_array_add(w->moved, task);
+        }
+    }
+    return w->moved->len;
+}
+
 /* Until a backend may have moved, or @ns have passed: into @w->moved */
 static void wait_for_backends(Waiting *w, int64_t ns)
 {
-    GHashTableIter iter;
-    gpointer task;
+    bool told = false;
 
     g_ptr_array_set_size(w->moved, 0);
-    if (!w->xsh) {
+    if (look_at(w, true)) {
+        ns = MIN(ns, BUSY_MS * SCALE_MS);
+        g_ptr_array_set_size(w->moved, 0);
+    }
+    if (w->xsh) {
+        told = qemu_xen_xs_wait(w->xsh, MIN(ns, LOOK_MS * SCALE_MS));
+    } else {
         g_usleep(POLL_US);
-    } else if (qemu_xen_xs_wait(w->xsh, MIN(ns, LOOK_MS * SCALE_MS))) {
+    }
+    if (!w->xsh || get_clock() >= w->heard + LOOK_MS * SCALE_MS) {
+        look_at(w, false);
+        told = true;
+    } else if (get_clock() >= w->asked + BUSY_MS * SCALE_MS) {
+        look_at(w, true);
+        w->asked = get_clock();
+    }
+    if (told) {
+        w->heard = get_clock();
+    }
+}
+
+/* --- leading them -------------------------------------------------------- */
+
+/* Write what the task's step says; a failure ends the task */
+static void remote_write(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                         XenHandoffTask *task, int64_t start)
+{
+    enum xenbus_state state = steps[task->step].frontend;
+
+    task->waiting_for = steps[task->step].backend;
+    if (state == XenbusStateInitialising) {
+        if (stays_closed(xsh, task->backend)) {
+            task->waiting_for = XenbusStateClosed;
+        }
+        restore_frontend(xsh, ledger, task, &task->error);
+    } else if (still_ours(xsh, task, XBT_NULL)) {
+        write_state(xsh, task, XBT_NULL, state, &task->error);
+    }
+    if (task->error) {
+        finish(task, XEN_HANDOFF_FAILED, start);
+    }
+}
+
+/* Returns true if the queue with this directory has a ring */
+static bool ring_of(struct qemu_xs_handle *xsh, const char *dir, uint32_t *ref)
+{
+    return xs_node_scanf(xsh, XBT_NULL, dir, "ring-ref", NULL, "%u", ref) == 1 ||
+           xs_node_scanf(xsh, XBT_NULL, dir, "ring-ref0", NULL, "%u", ref) == 1;
+}
+
+/*
+ * Linux blkback goes to Closed even while requests are under way, and keeps the
+ * rings and their pages then (xen_blkif_disconnect() returns -EBUSY, which
+ * nobody looks at).  It tries again whenever the frontend's state is written.
+ * Of a ring of several pages it lets go of all at once, of several rings one by
+ * one.
+ */
+static bool holds_rings(Waiting *w, struct qemu_xs_handle *xsh,
+                        const XenHandoffTask *task)
+{
+    uint32_t ref;
+
+    if (!strstr(task->backend, "/backend/vbd/") || w->no_table) {
+        return false;
+    }
+    if (!w->table) {
+        w->table = xen_handoff_table_map(NULL);
+        w->no_table = !w->table;
+    }
+    if (!w->table) {
+        return false;
+    }
+    if (ring_of(xsh, task->frontend, &ref)) {
+        return xen_handoff_table_in_use(w->table, ref);
+    }
+    for (int i = 0; i < MAX_QUEUES; i++) {
+        g_autofree char *dir = g_strdup_printf("%s/queue-%d", task->frontend,
+                                               i);
+
+        if (!ring_of(xsh, dir, &ref)) {
+            return false;
+        }
+        if (xen_handoff_table_in_use(w->table, ref)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A backend may be ahead of us: blkback goes from Closing to Closed at once */
+static bool backend_followed(XenHandoffTask *task)
+{
+    return task->backend_state == task->waiting_for ||
+           (task->waiting_for == XenbusStateClosing &&
+            task->backend_state == XenbusStateClosed);
+}
+
+/* See whether the backend has moved, and go on with the task */
+static void remote_advance(Waiting *w, struct qemu_xs_handle *xsh,
+                           XenHandoffLedger *ledger, XenHandoffTask *task,
+                           int64_t start)
+{
+    task->backend_state = xen_handoff_read_state(xsh, XBT_NULL,
+                                                 task->backend);
+    if (task->backend_state == XenbusStateUnknown && errno == ENOENT) {
+        restore_frontend(xsh, ledger, task, &task->error);
+        finish(task, XEN_HANDOFF_GONE, start);
         return;
     }
-    g_hash_table_iter_init(&iter, w->running);
-    while (g_hash_table_iter_next(&iter, &task, NULL)) {
-        g_ptr_array_add(w->moved, task);
+    if (!backend_followed(task)) {
+        return;
     }
+    trace_xen_fw_handoff_backend_state(
+        task->backend, xen_handoff_state_name(task->backend_state));
+    task->busy = steps[task->step].frontend == XenbusStateClosed &&
+                 holds_rings(w, xsh, task);
+    if (task->busy) {
+        trace_xen_fw_handoff_busy(task->backend);
+        remote_write(xsh, ledger, task, start);
+        return;
+    }
+    if (++task->step == ARRAY_SIZE(steps)) {
+        finish(task, XEN_HANDOFF_DONE, start);
+    } else {
+        remote_write(xsh, ledger, task, start);
+    }
+}
+
+static void remote_give_up(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                           XenHandoffTask *task, int64_t start)
+{
+    trace_xen_fw_handoff_hanging(task->backend,
+                                 xen_handoff_state_name(task->waiting_for));
+    if (steps[task->step].frontend != XenbusStateInitialising) {
+        restore_frontend(xsh, ledger, task, &task->error);
+    }
+    finish(task, XEN_HANDOFF_HANGING, start);
 }
 
 /* A task that has ended waits for nobody */
@@ -445,7 +543,7 @@ void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
             XenHandoffTask *task = g_ptr_array_index(w.moved, i);
 
             if (task->result == XEN_HANDOFF_RUNNING) {
-                remote_advance(xsh, ledger, task, start);
+                remote_advance(&w, xsh, ledger, task, start);
                 remote_settle(&w, task);
             }
         }

@@ -1295,6 +1295,8 @@ static const Fault faults[] = {
     { "delay-us=1000000", "hangs in Connected, it should be in Closing",
       false },
     { "fault=skip", "is in InitWait", true },
+    { "fault=busy", "is in InitWait", true },
+    { "fault=stuck", "has requests under way", false },
     { "fault=gone", "is gone", true },
     { "fault=offline", "is in Closed", true },
     { "fault=unknown", "hangs in Unknown, it should be in Closing", false },

@@ -525,6 +525,7 @@ typedef struct LoRemote {
 
     int64_t due;                /* when it looks at the frontend; 0: no need */
     int state;
+    unsigned int refused;       /* times it has said to be busy */
     xengnttab_handle *xgt;
     GPtrArray *ports;
 } LoRemote;
@@ -628,6 +629,12 @@ static void blkback_changed(LoRemote *r, int frontend)
         remote_state(r, XenbusStateClosing);
         break;
     case XenbusStateClosed:
+        /* xen_blkif_disconnect() returns -EBUSY, nobody looks at it */
+        if (remote_fault(r, "stuck") ||
+            (remote_fault(r, "busy") && r->refused++ < 3)) {
+            remote_state(r, XenbusStateClosed);
+            break;
+        }
         remote_disconnect(r);
         remote_state(r, XenbusStateClosed);
         break;

@@ -17,6 +17,37 @@
 #define XEN_HANDOFF_MAX_GRANT_FRAMES 1024
 
 /**
+ * XenHandoffTable: the guest's grant table, mapped; one at a time
+ */
+typedef struct XenHandoffTable {
+    uint64_t *entry;            /* the guest and Xen go on writing to them */
+    unsigned int frames, entries;
+} XenHandoffTable;
+
+/**
+ * xen_handoff_table_map:
+ *
+ * Returns the table, or NULL with @errp where it cannot be read or is of
+ * version 2.
+ */
+XenHandoffTable *xen_handoff_table_map(Error **errp);
+
+/**
+ * xen_handoff_table_unmap:
+ * @table: from xen_handoff_table_map(), or NULL
+ */
+void xen_handoff_table_unmap(XenHandoffTable *table);
+
+/**
+ * xen_handoff_table_in_use:
+ * @table: the table
+ * @ref: a grant reference, which may be any number
+ *
+ * Returns true if a backend has mapped the page.
+ */
+bool xen_handoff_table_in_use(const XenHandoffTable *table, uint32_t ref);
+
+/**
  * XenHandoffGrants: the grant entries that the firmware had
  *
  * Opaque; g_array_unref() it.

@@ -46,6 +46,7 @@ typedef enum XenHandoffResult {
  * @result: how it ended
  * @waiting_for: the state that the backend has to reach
  * @backend_state: the state the backend was in when last looked at
+ * @busy: if HANGING, because it has requests under way
  * @us: how long it took, in microseconds
  * @error: if FAILED, what went wrong
  */
@@ -59,6 +60,7 @@ typedef struct XenHandoffTask {
     XenHandoffResult result;
     enum xenbus_state waiting_for;
     enum xenbus_state backend_state;
+    bool busy;
     int64_t us;
     Error *error;
 
