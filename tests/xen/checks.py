@@ -5,6 +5,8 @@ Every check is a sentence, what was seen and what should have been.
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+import re
+
 
 def disks(n):
     """xvda: blkback, xvdb: QEMU's qdisk, then every fourth QEMU's."""
@@ -77,6 +79,37 @@ def loaded(facts, reads):
            loader['then'], 'nothing came')
 
 
+def given_up(facts, tag, backend_states, bound):
+    """Backends that never answer were waited for once, and no longer than
+    @bound seconds; what comes with the OS's announcement is not delayed."""
+    devices = list(backend_states)
+    before, at = facts['snapshots']['firmware'], facts['snapshots'][tag]
+    yield ('the firmware has connected the dead backends, or has tried to',
+           [of(devices, before['frontend_states']),
+            of(devices, before['backend_states']),
+            [ref for d in devices
+             for ref in facts['firmware'][d]['rings'].values()
+             if ref not in before['firmware_granted']]],
+           [{d: 4 if state == 4 else 3 for d, state in backend_states.items()},
+            backend_states, []])
+    yield (f'{tag}: their frontends went to Closing and to Initialising, once',
+           of(devices, facts['walks']), same(devices, [5, 1]))
+    yield (f'{tag}: their backends are as they were',
+           of(devices, at['backend_states']), backend_states)
+    yield (f"{tag}: exactly the toolstack's keys are left, no grant",
+           [of(devices, at['frontend_states']), of(devices, at['keys']),
+            at['firmware_granted']],
+           [same(devices, 1), same(devices, NO_KEYS), []])
+    seconds = facts['handoff_seconds']
+    yield (f'{tag}: the OS has waited for the bound once',
+           bound / 2 <= seconds < 2 * bound or seconds, True)
+    yield (f'{tag}: the log names each once',
+           sorted(re.findall(r'(vbd/\d+): given up after .* hangs in (\w+),',
+                             '\n'.join(facts['dm_log']))),
+           sorted((d, 'Connected' if state == 4 else 'InitWait')
+                  for d, state in backend_states.items()))
+
+
 def told(facts, tag, devices, announcement):
     """What QMP says of the handoff, through libxl's own socket."""
     qmp = facts['qmp'][tag]
@@ -93,10 +126,9 @@ def os_works(facts, devices):
     yield ('every device works for the OS',
            {d: facts['devices'].get(d, {}).get('works') for d in devices},
            same(devices, True))
-    yield ("what the OS wrote is in the disks' images",
-           facts['written'],
-           {i: 'written by PVOS' for i in range(len(
-               [d for d in devices if d.startswith('vbd/')]))})
+    yield ("what the OS wrote is in the disks' images", facts['written'],
+           {(int(d[len('vbd/'):]) - 51712) // 16: 'written by PVOS'
+            for d in devices if d.startswith('vbd/')})
     yield ('no grant leads to an old page of the firmware',
            facts['snapshots']['done']['pinned_to_old_frame'], [])
 

@@ -145,6 +145,23 @@ def parse_events(log):
     return events
 
 
+def parse_walks(watched, domid, begin, end):
+    """The states that each frontend went through, {frontend: [state...]}."""
+    walks = {}
+    for m in re.finditer(rf'^([\d.]+) /local/domain/{domid}/device/(v\w+/\d+)'
+                         r'/state = (\d)$', watched, re.M):
+        if begin <= float(m[1]) <= end:
+            walks.setdefault(m[2], []).append(int(m[3]))
+    return walks
+
+
+def parse_traces(text, dump, domid):
+    """Every line that tells of the domain, from dom0 and from Xen."""
+    return text.splitlines() + [
+        line for line in dump.splitlines() if re.search(
+            rf'remote d{domid} |for domain {domid}:| d={domid}\b', line)]
+
+
 def parse_resets(watched, domid, begin, end):
     """Frontends that went to 5 or 6 between begin and end, and the seconds
     from the first of these to the last backend's return to InitWait."""
@@ -174,12 +191,26 @@ def parse_alive(console):
     """How the devices fared last before each suspend and after the last."""
     last = []
     for part in console.split('Freezing user space processes\n'):
-        seen = re.findall(r"^GUEST\[.*?\]: alive (\d) xvda '(.*)' xvdb '(.*)' "
-                          r'ping .* (\d+) packets received', part, re.M)
+        seen = re.findall(r'^GUEST\[.*?\]: alive (\d) (\d+) vCPUs (.*)$', part,
+                          re.M)
         last.append(None if not seen else {
-            'sector': int(seen[-1][0]), 'xvda': seen[-1][1],
-            'xvdb': seen[-1][2], 'ping': int(seen[-1][3]) > 0})
+            'sector': int(seen[-1][0]),
+            'vcpus': int(seen[-1][1]),
+            'disks': dict(re.findall(r"(\w+) '(.*?)'", seen[-1][2])),
+            'nics': {nic: int(n) > 0 for nic, n in re.findall(
+                r'(eth\d) .*? (\d+) packets received', seen[-1][2])}})
     return last
+
+
+def parse_emulated(replies):
+    """Which emulated NICs and disks QEMU has, by what it replied."""
+    return {
+        'nics': [device['slot'] for bus in replies['pci']
+                 for device in bus['devices']
+                 if device['class_info']['class'] == 0x200],
+        'disks': [block['device'] for block in replies['block']
+                  if block['device']],     # a PV disk has no name there
+    }
 
 
 def parse_replies(text):
@@ -250,6 +281,10 @@ def linux_facts(directory, domid, firmware, first_line):
         events.get('ready', float('inf')))
     packets = re.search(r"packets put into the firmware's buffers: (-?\d+)",
                         read(directory / 'scenario.log'))
+    def line(begin):
+        m = re.search(rf'^GUEST\[.*?\]: {begin}(.*)$', console, re.M)
+        return m[1] if m else ''
+
     kept = []
     for name, device in firmware.items():
         keys = first_line.get(name, {'keys': {}})['keys']
@@ -259,10 +294,14 @@ def linux_facts(directory, domid, firmware, first_line):
     return {
         'ready': 'ready' in events,
         'disks': {m[1]: m[2] for m in re.finditer(
-            r"GUEST\[.*?\]: (xvd\w) (?:says '(.*)'|is missing)", console)},
+            r"GUEST\[.*?\]: (\w+) (?:says '(.*)'|is missing)", console)},
         'ping': bool(re.search(r'GUEST.*: ping .* [1-9]\d* packets received',
                                console)),
         'alive': parse_alive(console),
+        'all_disks': line('all disks: ').split(),
+        'pci_classes': line('classes of PCI devices: ').split(),
+        'tables': line('SMBIOS has '),
+        'ballooned': 'Initial ballooning down finished' in console,
         'firmware_ring_keys_at_first_line': kept,
         'packets_to_firmware': int(packets[1]) if packets else None,
         'resets': resets,
@@ -302,17 +341,34 @@ def evidence(directory):
             r'^PVFW: (\d+) grants are still in use$', log, re.M)],
         'written': {int(n): text for n, text in re.findall(
             r"disk (\d+): sector 7 says '(.*)'",
-            read(directory / 'scenario.log'))},
+            read(directory / 'written.log'))},
         'snapshots': {
             tag: snapshot_facts(stores[tag], dumps[tag], tables[tag], domid,
                                 created, firmware, firmware_grants,
                                 firmware_table)
             for tag in sorted(stores, key=lambda t: events.get(
                 t if t == 'created' else f'snapshot {t}', 0))},
+        'config': dict(re.findall(r'^(\w+) = (.*)$',
+                                  read(directory / 'guest.cfg'), re.M)),
+        'model_uid': next(map(int, re.findall(
+            r'the device model runs as user (\d+)',
+            read(directory / 'scenario.log'))), None),
         'dm_log': [line for log in ('refused.log', 'qemu-dm.log')
                    for line in read(directory / log).splitlines()
                    if 'xen-fw-handoff:' in line],
         # seen where a scenario has switched tracing on
+        # how long the OS's announcement took, and what it did
+        'handoff_seconds': (events['gate announced'] - events['pass firmware']
+                            if 'gate announced' in events else None),
+        'walks': parse_walks(read(directory / 'xswatch.log'), domid,
+                             events.get('pass firmware', float('inf')),
+                             events.get('gate announced', float('inf'))),
+        'traces': {path.stem[len('traces-'):]: parse_traces(
+            read(path), read(path.with_suffix('.xen')), domid)
+            for path in directory.glob('traces-*.txt')},
+        # BIOS's output, on its way over the serial port and Xen's console
+        'bios_logs': ['SeaBIOS (version' in log, f'(d{domid}) SeaBIOS (version'
+                      in read(directory / 'xen.log')],
         'product_writes': len(re.findall(
             r'memory_region_ops_write .* addr 0x12 value 0x3 size 2 '
             r"name 'xen-fixed'", read(directory / 'qemu-dm.log'))),
@@ -321,8 +377,12 @@ def evidence(directory):
     }
     if (directory / 'soak.txt').exists():
         facts['soak'] = parse_soak(read(directory / 'soak.txt'))
-    if (directory / 'before').is_dir():
-        facts['before'] = evidence(directory / 'before')
+    facts['emulated'] = {tag: parse_emulated(replies)
+                         for tag, replies in facts['qmp'].items()
+                         if 'pci' in replies}
+    for part in 'before', 'other':
+        if (directory / part).is_dir():
+            facts[part] = evidence(directory / part)
     if 'GUEST[' in read(directory / 'console.log'):
         facts['linux'] = linux_facts(
             directory, domid, firmware,

@@ -120,14 +120,18 @@ CONSOLE = '''\
 GUEST[29.27]: xvda says 'LABDISK0 sector 5'\r
 GUEST[34.79]: ping 3 packets transmitted, 1 packets received, 66% packet loss\r
 GUEST[36.09]: ready\r
-GUEST[40.70]: alive 0 xvda 'LABDISK0 sector 0' xvdb 'LABDISK1 sector 0' ping \
-3 packets transmitted, 3 packets received, 0% packet loss\r
+GUEST[36.80]: all disks: xvda xvdb \r
+GUEST[40.70]: alive 0 1 vCPUs xvda 'LABDISK0 sector 0' xvdb \
+'LABDISK1 sector 0' eth0 3 packets transmitted, 3 packets received, 0% packet \
+loss\r
 [   44.376884] Freezing user space processes\r
 [   44.410261] Freezing user space processes completed (elapsed 0.023 seconds)\r
-GUEST[56.88]: alive 1 xvda 'LABDISK0 sector 1' xvdb 'LABDISK1 sector 1' ping \
-3 packets transmitted, 3 packets received, 0% packet loss\r
-GUEST[60.09]: alive 2 xvda 'LABDISK0 sector 2' xvdb '' ping \
-3 packets transmitted, 0 packets received, 100% packet loss\r
+GUEST[56.88]: alive 1 1 vCPUs xvda 'LABDISK0 sector 1' xvdb \
+'LABDISK1 sector 1' eth0 3 packets transmitted, 3 packets received, 0% packet \
+loss\r
+GUEST[60.09]: alive 2 3 vCPUs xvda 'LABDISK0 sector 2' xvdb '' eth0 3 packets \
+transmitted, 0 packets received, 100% packet loss eth1 3 packets transmitted, \
+1 packets received, 66% packet loss\r
 [   60.224631] Freezing user space processes\r
 '''
 
@@ -171,11 +175,24 @@ class Parts(unittest.TestCase):
         self.assertEqual(evidence.parse_resets(WATCHED, '3', 70, 100)[1],
                          None)
 
+    def test_walks(self):
+        self.assertEqual(evidence.parse_walks(WATCHED, '3', 60, 83), {
+            'vbd/51712': [5, 5, 1]})
+
+    def test_traces(self):
+        self.assertEqual(evidence.parse_traces('domain x\n', DONE_XEN, '1'), [
+            'domain x', '(XEN)       28 [0/0/  -   ]: s=3 n=0 x=0 d=1 p=5',
+            '(XEN) Event channel information for domain 1:',
+            '(XEN) grant-table for remote d1 (v1)'])
+        self.assertEqual(evidence.parse_traces('', DONE_XEN, '11'), [])
+
     def test_alive(self):
         first, second, third = evidence.parse_alive(CONSOLE.replace('\r', ''))
         self.assertEqual(first['sector'], 0)
-        self.assertEqual(second, {'sector': 2, 'xvda': 'LABDISK0 sector 2',
-                                  'xvdb': '', 'ping': False})
+        self.assertEqual(second, {
+            'sector': 2, 'vcpus': 3,
+            'disks': {'xvda': 'LABDISK0 sector 2', 'xvdb': ''},
+            'nics': {'eth0': False, 'eth1': True}})
         self.assertIsNone(third)
 
     def test_replies(self):
@@ -217,7 +234,7 @@ class Scenario(unittest.TestCase):
                               '3.0 snapshot done\n',
                 'firmware.log': FIRMWARE_LOG,
                 'qemu-dm.log': 'x\nqemu-dm: info: xen-fw-handoff: vif/0\n',
-                'scenario.log': "LAB[32.21]: naive: disk 1: sector 7 says "
+                'written.log': "LAB[32.21]: naive: disk 1: sector 7 says "
                                 "'written by PVOS'\n",
                 'snapshot-created-xenstore.txt': CREATED_STORE,
                 'snapshot-firmware-xenstore.txt': FIRMWARE_STORE,
@@ -279,6 +296,7 @@ class Scenario(unittest.TestCase):
         self.assertEqual(facts['before']['product_writes'], 1)
         self.assertEqual(facts['linux']['disks'],
                          {'xvda': 'LABDISK0 sector 5'})
+        self.assertEqual(facts['linux']['all_disks'], ['xvda', 'xvdb'])
         self.assertTrue(facts['linux']['ping'])
 
     def test_nothing_there(self):

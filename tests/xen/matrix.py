@@ -6,7 +6,12 @@ facts that must be clean there are seen dirty.
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+from pathlib import Path
+import re
+
 from checks import *    # noqa: F401, F403 - its vocabulary
+
+TOP = Path(__file__).resolve().parent.parent.parent
 
 GROUPS = ['Firmware', 'OS', 'Backend', 'Toolstack']
 CELLS = []      # (group, what it is, scenario)
@@ -286,12 +291,80 @@ def ipxe_linux(facts):
     yield from said(facts, HANDED_OFF.format(1, 0))
 
 
+TWINS = {'nics': [3], 'disks': ['ide0-hd0', 'ide0-hd1']}
+
+
+@scenario(('OS', 'Linux, emulated and PV devices, unplugged by it'),
+          ('OS', 'Linux with two vCPUs, xl vcpu-set after the handoff'),
+          ('Toolstack', 'xl block-attach, network-attach after the handoff'),
+          ('Toolstack', 'smbios_firmware=, acpi_firmware= through hvmloader'),
+          ('Toolstack', 'firmware="seabios" with its log on the serial port'))
+def xl_cfg(facts):
+    linux = facts['linux']
+    last = linux['alive'][0]
+    yield from firmware_connected(facts, ALL)
+    yield from scrubbed(facts, 'os')
+    yield from said(facts, HANDED_OFF.format(3, 0))
+    yield ('the emulated devices were there and were unplugged',
+           [facts['emulated']['firmware'], facts['emulated']['os'],
+            [c for c in linux['pci_classes'] if c == '0x020000']],
+           [TWINS, {'nics': [], 'disks': []}, []])
+    yield from linux_works(facts)
+    yield from untouched(facts, 'os', 'hotplugged', ALL)
+    yield from connected(facts, 'hotplugged', ['vbd/51744', 'vif/1'])
+    yield ('Linux uses all disks and NICs, old and new',
+           *alive(last, ['xvda', 'xvdb', 'xvdc'], ['eth0', 'eth1']))
+    yield ('Linux has three vCPUs now', last['vcpus'], 3)
+    yield ('Linux has the tables that the toolstack gave it',
+           linux['tables'], 'LABSMBIOS, ACPI has LAB1 ')
+    yield ('SeaBIOS is on the serial port and on the console of Xen',
+           facts['bios_logs'], [True, True])
+
+
+@scenario(('OS', 'Linux with xen_emul_unplug=never: emulated devices only'))
+def unplug_never(facts):
+    linux = facts['linux']
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'os', ALL)
+    yield from scrubbed(facts, 'os')
+    yield ('it was announced by what it cannot avoid',
+           facts['qmp']['os']['announcement'], 'HVM_PARAM_CALLBACK_IRQ')
+    yield from said(facts, HANDED_OFF.format(3, 0))
+    yield ('the emulated devices are still there',
+           facts['emulated']['os'], TWINS)
+    yield ('Linux has no other disks and reads both',
+           [linux['all_disks'], linux['disks']],
+           [['sda', 'sdb'],
+            {'sda': 'LABDISK0 sector 5', 'sdb': 'LABDISK1 sector 5'}])
+    yield ('Linux pings dom0', linux['ping'], True)
+
+
+@scenario(('OS', 'Linux with xen_emul_unplug=unnecessary'),
+          ('Toolstack', 'memory ballooning at start: maxmem > memory'))
+def unplug_unnecessary(facts):
+    yield from firmware_connected(facts, ALL)
+    yield from scrubbed(facts, 'os')
+    yield ('it was announced by its product number, and unplugged nothing',
+           [facts['qmp']['os']['announcement'], facts['emulated']['os'],
+            [line for line in facts['dm_log'] if 'unplug' in line]],
+           ['product number 3 (Linux) at port 0x12', {**TWINS, 'nics': []},
+            []])
+    yield from said(facts, HANDED_OFF.format(3, 0))
+    yield ('Linux has given memory back at start',
+           facts['linux']['ballooned'], True)
+    yield from linux_works(facts)
+
+
+def alive(seen, disks=('xvda', 'xvdb'), nics=('eth0',)):
+    """All disks read and all NICs ping, as Linux says again and again."""
+    return [seen['disks'], seen['nics']], [
+        {d: f'LABDISK{"abc".index(d[-1])} sector {seen["sector"]}'
+         for d in disks}, {n: True for n in nics}]
+
+
 def goes_on(facts, suspends):
-    seen = facts['linux']['alive'][suspends]
     yield (f'Linux reads both disks and pings after suspend {suspends}',
-           [seen['xvda'], seen['xvdb'], seen['ping']],
-           [f'LABDISK0 sector {seen["sector"]}',
-            f'LABDISK1 sector {seen["sector"]}', True])
+           *alive(facts['linux']['alive'][suspends]))
 
 
 @scenario(('OS', 'Linux after xl save -c, xl save and xl restore'), short=True)
@@ -324,6 +397,95 @@ def soft_reset(facts):
            facts['before']['domid'])
     yield from attached_early(facts)
     yield from not_armed(facts)
+
+
+@scenario(('Backend', 'never answers, alone and beside healthy ones'))
+def hang(facts):
+    before = facts['before']
+    bound = 8
+    yield from firmware_connected(before, ALL)
+    yield from handed_off(before, 'announced', ALL)
+    yield from given_up(before, 'announced', {'vbd/51744': 4, 'vbd/51760': 2},
+                        bound)
+    yield from said(before, '3 handed off, 2 given up, 0 failed, 0 left alone')
+    yield from os_works({**before, 'written': facts['written']}, ALL)
+    yield from given_up(facts, 'announced', {'vbd/51744': 4}, bound)
+    yield from said(facts, '0 handed off, 1 given up, 0 failed, 0 left alone')
+
+
+@scenario(('Toolstack', 'guest destroyed in the middle of a handoff'))
+def destroy(facts):
+    yield from firmware_connected(facts, ALL)
+    yield ('the handoff was under way: the frontend is Closing',
+           facts['walks']['vbd/51744'][0], 5)
+    traces = facts['traces']
+    before = '\n'.join(traces['before'])
+    yield ('what is searched for is found while the guest is there',
+           [word for word in ('domain destroy', 'xenstore /local/domain/',
+                              'xenstore /libxl/', 'process qemu-dm',
+                              'vbd-', 'qdisk-', 'kernel /sys/class/net/vif',
+                              'Event channel information', ' d=',
+                              'grant-table for remote')
+            if word not in before], [])
+    yield ('nothing of it is left in dom0', traces['after'], [])
+
+
+@scenario(('Toolstack', 'xl block-attach, network-attach before the handoff'))
+def hotplug(facts):
+    new = ['vbd/51744', 'vif/1']
+    yield from firmware_connected(facts, ALL)
+    yield from handed_off(facts, 'announced', ALL)
+    at = facts['snapshots']
+    yield ('what was attached meanwhile is at rest, and was not touched',
+           [[of(new, at[tag][what]) for what in
+             ('frontend_states', 'backend_states', 'values')]
+            for tag in ('firmware', 'announced')],
+           [[same(new, 1), same(new, 2), of(new, at['firmware']['values'])]] * 2)
+    yield ('the handoff has not written to it',
+           of(new, facts['walks']), same(new, None))
+    yield from os_works(facts, ALL + new)
+    yield from said(facts, HANDED_OFF.format(3, 0))
+
+
+@scenario(('Toolstack', 'two such guests at once'))
+def two(facts):
+    for guest in facts, facts['other']:
+        yield from firmware_connected(guest, ALL)
+        yield from handed_off(guest, 'announced', ALL)
+        yield from scrubbed(guest, 'announced')
+        yield from os_works(guest, ALL)
+        yield from said(guest, HANDED_OFF.format(3, 0))
+    yield ('they were there at the same time',
+           facts['domid'] != facts['other']['domid'], True)
+
+
+@scenario(('Toolstack', 'the line of README.md and nothing else'))
+def readme(facts):
+    firmware = DISKS[1:]
+    line = re.search(r'^ +device_model_args_hvm = (.*)$',
+                     (TOP / 'README.md').read_text(), re.M)
+    yield ('the guest has the very line of README.md',
+           facts['config']['device_model_args_hvm'], line[1])
+    yield from firmware_connected(facts, firmware)
+    yield from handed_off(facts, 'announced', firmware)
+    yield from os_works(facts, ALL)
+    yield from said(facts, HANDED_OFF.format(1, 0))
+
+
+@scenario(('Toolstack', 'dm_restrict=1: inert, says so, the guest boots'))
+def restrict(facts):
+    firmware = DISKS[:1]
+    yield from firmware_connected(facts, firmware)
+    yield ('QEMU runs as a user of its own',
+           facts['model_uid'], 65536 + facts['domid'])
+    yield ('it says once that it is inert',
+           [line.partition('xen-fw-handoff: ')[2].partition(': ')[0]
+            for line in facts['dm_log']],
+           ['inert, connections of the firmware will stay'])
+    yield ('what the firmware has left stays', of(firmware, facts['snapshots'][
+        'done']['backend_states']), same(firmware, 4))
+    yield ('what it has not touched works for the OS',
+           facts['devices'][NIC]['works'], True)
 
 
 @scenario(('Toolstack', 'two devices, no xen-platform: one clear sentence each'),

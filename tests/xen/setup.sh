@@ -18,7 +18,7 @@ PACKAGES="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-uti
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
     qemu-system-data busybox-static ipxe vblade"
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
-    loop bridge virtio_console
+    loop bridge tun virtio_console
     xen-blkfront xen-netfront"      # of a driver domain
 
 # kernel_package: what linux-image-amd64 of bookworm (6.1, not the backport) stands for
@@ -95,13 +95,13 @@ make_image() {
     done
     make -s -C "$HERE/firmware" OUT="$new/firmware"
 
-    # the guest: busybox and the PV frontends
+    # the guest: busybox, the PV frontends and drivers of what is emulated
     g=$new/guest
     mkdir -p "$g/bin" "$g/sbin" "$g/proc" "$g/sys" "$g/dev" "$g/usr/bin"
     cp "$R/bin/busybox" "$g/bin/"
     cp "$HERE/guest/init" "$g/"
     chmod +x "$g/init"
-    modules "$g" xen-blkfront xen-netfront
+    modules "$g" xen-blkfront xen-netfront ata_piix sd_mod 8139cp
 
     # dom0's first stage fills the root from disks: big initrds load slowly
     s=$new/stage1
@@ -127,7 +127,7 @@ make_image() {
     done
     cp "$R/$x/boot/hvmloader" "$t/$x/boot/"
     cp "$R/usr/sbin/vblade" "$t/usr/bin/"
-    for f in ls read rm watch write; do
+    for f in chmod ls read rm watch write; do
         cp "$R/usr/bin/xenstore-$f" "$t/usr/bin/"
     done
     cp "$R/etc/xen/xl.conf" "$t/etc/xen/"

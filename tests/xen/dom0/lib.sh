@@ -120,6 +120,25 @@ C
     present
 }
 
+# dead_backend NAME: a disk as the toolstack makes it, but that nobody is behind its backend:
+# it is in InitWait from the start, so that dom0's blkback does not take it
+dead_backend() {
+    FRONTEND=/local/domain/$DOMID/device/$1 BACKEND=/local/domain/0/backend/vbd/$DOMID/${1#vbd/}
+    xenstore-write "$BACKEND/frontend" "$FRONTEND" "$BACKEND/frontend-id" "$DOMID" \
+        "$BACKEND/online" 1 "$BACKEND/state" 2
+    xenstore-chmod -r "$BACKEND" n0 "r$DOMID"
+    xenstore-write "$FRONTEND/backend" "$BACKEND" "$FRONTEND/backend-id" 0 \
+        "$FRONTEND/virtual-device" "${1#vbd/}" "$FRONTEND/device-type" disk "$FRONTEND/state" 1
+    xenstore-chmod -r "$FRONTEND" "n$DOMID" r0
+}
+
+# plays_dead: the dead backend connects when the firmware does, and that is all it ever does
+frontend_is() { [ "$(xenstore-read "$FRONTEND/state")" = "$1" ]; }
+plays_dead() {
+    await 60 "the firmware at $BACKEND" frontend_is 3
+    xenstore-write "$BACKEND/state" 4
+}
+
 # options KEY VALUE...: lab/KEY for the firmware, which waits for them; of a key that comes
 # twice, the last value counts
 options() {
@@ -171,8 +190,11 @@ late_announce() {
 
 LINUX="console=hvc0 mitigations=off nokaslr random.trust_cpu=on audit=0 apparmor=0 cryptomgr.notests no_timer_check"
 
+# linux_guest WORDS LINE...: a guest as above that boots Linux, with WORDS for it
 linux_guest() {
-    guest 'ramdisk = "/guest/initrd"' "cmdline = \"$LINUX\""
+    words=$1
+    shift
+    guest 'ramdisk = "/guest/initrd"' "$@" "cmdline = \"$LINUX $words\""
 }
 
 # ipxe_guest: iPXE boots from a SAN with its PV netfront, and never closes it.  The SAN's
@@ -189,6 +211,19 @@ ipxe_guest() {
         'timer_mode = "no_missed_ticks_pending"' \
         'device_model_args_hvm = [ "-fw_cfg", "name=opt/labfw/kernel,file=/guest/vmlinuz",
             "-fw_cfg", "name=opt/labfw/initrd,file=/guest/initrd"'"$DM_ARGS ]"
+}
+
+# a NIC with its emulated twin; no option ROM for that, there is none here
+# shellcheck disable=SC2034  # for scenarios
+{
+EMULATED_NIC='vif = [ "mac=00:16:3e:11:11:11,bridge=xenbr0,model=rtl8139" ]'
+NO_NIC_ROM='device_model_args_hvm += [ "-global", "rtl8139.romfile=" ]'
+EMULATION="MODULES=ata_piix,sd_mod,8139cp"      # what Linux needs for emulated devices
+}
+
+emulated() {    # emulated TAG: what there is of them, as QEMU has it
+    query "$1" pci '{"execute":"query-pci"}'
+    query "$1" block '{"execute":"query-block"}'
 }
 
 console_has() { grep -aq "$1" "$CONSOLE" 2>/dev/null; }
@@ -216,6 +251,26 @@ snapshot() {    # snapshot TAG: xenstore, event channels and grants as they are 
     grants "$DOMID" >"$OUT/snapshot-$1-grants.txt"
 }
 
+# shellcheck disable=SC2009  # busybox's pgrep does not see all of a long command line
+model_runs() { ps | grep -q "[x]en-domid $DOMID "; }
+
+# traces TAG: what dom0 and Xen have of the guest, into traces-TAG.txt and .xen
+traces() {
+    dump "$OUT/traces-$1.xen"
+    {
+        xl list | awk -v id="$DOMID" '$2 == id { print "domain", $1 }'
+        xenstore-ls -f / | awk -v id="$DOMID" '{
+            n = split($1, part, "/")
+            for (i = 1; i <= n; i++)
+                if (part[i] == id) { print "xenstore", $1; break }
+        }'
+        model_runs && echo "process qemu-dm"
+        for path in "/sys/bus/xen-backend/devices/"*"-$DOMID-"* "/sys/class/net/vif$DOMID."*; do
+            [ ! -e "$path" ] || echo "kernel $path"
+        done
+    } >"$OUT/traces-$1.txt"
+}
+
 # query TAG NAME COMMAND: what QEMU replies to a QMP command, as NAME into qmp-TAG.txt
 query() {
     printf '%s ' "$2" >>"$OUT/qmp-$1.txt"
@@ -231,16 +286,14 @@ properties() {  # properties TAG NAME...: of the device under test, into qmp-TAG
     done
 }
 
-written() { # written: what arrived in the disks' images where the OS wrote
+written() { # what arrived in the disks' images where the OS wrote
     sync
-    n=0
-    while [ $n -lt "$DISKS" ]; do
-        sector=7
-        [ "$n" != "$QCOW2" ] || sector=$((sector + $(stat -c %s /guest/qcow2) / 512))
-        say "disk $n: sector 7 says '$(dd if="/tmp/$SCENARIO-disk$n.img" bs=512 skip=$sector \
-            count=1 2>/dev/null | tr -d '\n' | sed 's/ *$//')'"
-        n=$((n + 1))
-    done
+    for image in "/tmp/$SCENARIO"-disk*.img; do
+        number=${image%.img} number=${number##*disk} sector=7
+        [ "$number" != "$QCOW2" ] || sector=$((sector + $(stat -c %s /guest/qcow2) / 512))
+        say "disk $number: sector 7 says '$(dd if="$image" bs=512 skip=$sector count=1 \
+            2>/dev/null | tr -d '\n' | sed 's/ *$//')'"
+    done | tee "$OUT/written.log"
 }
 
 # --- another life --------------------------------------------------------------------
@@ -249,7 +302,7 @@ written() { # written: what arrived in the disks' images where the OS wrote
 past() {
     mkdir "$OUT/before"
     mv "$OUT"/snapshot-* "$OUT/domid" "$OUT/events.log" "$OUT/before/"
-    cp "$OUT/firmware.log" "$OUT/before/"
+    cp "$OUT/firmware.log" "$OUT/xswatch.log" "$OUT/before/"
     cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/before/qemu-dm.log"
 }
 
@@ -276,32 +329,49 @@ destroy() { # the guest, and what was made for it
         timeout 60 xl destroy "$SCENARIO" 2>&1 | grep -v '^$' || :
         await 30 "the domain's end" gone
     fi
-    $AFTER
     for loop in $LOOPS; do
         losetup -d "$loop" || :
     done
     LOOPS=''
 }
 
+# about [other]: from here on it is about the scenario's guest, or about its other one
+about() {
+    SCENARIO=$NAME${1:+-$1} OUT=/out/$NAME${1:+/$1}
+    CONSOLE=/run/guest-$SCENARIO.log
+    mkdir -p "$OUT"
+    DOMID=$(xl domid "$SCENARIO" 2>/dev/null) || :
+}
+
+away() {    # the guest ends, its logs stay
+    (destroy) || status=1
+    cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/qemu-dm.log"
+    cp "/var/log/xen/xl-$SCENARIO.log" "$OUT/xl.log"
+    mv "$CONSOLE" "$OUT/console.log" 2>/dev/null
+    rm -f "/tmp/$SCENARIO"-*
+}
+
 finish() {  # also after a failure
     status=$?
     trap - EXIT
     set +e
-    (destroy) || status=1
+    if [ -d "/out/$NAME/other" ]; then
+        about other
+        away
+    fi
+    about
+    away
+    $AFTER
     xl dmesg -c >>"$OUT/xen.log"
-    cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/qemu-dm.log"
-    cp "/var/log/xen/xl-$SCENARIO.log" "$OUT/xl.log"
-    mv "$CONSOLE" "$OUT/console.log" 2>/dev/null
     kill "$WATCH" "$LIVE"
-    rm -f "/tmp/$SCENARIO"-*
     echo "$status" >"$OUT/status"
     say "ends with status $status"
     exit "$status"
 }
 
 scenario() {    # scenario NAME: run /lab/scenarios/NAME.sh
-    SCENARIO=$1 OUT=/out/$1 CONSOLE=/run/guest-$1.log LOOPS='' DISKS=2 NICS=1 KIND='' QCOW2='' \
-        AFTER=''
+    NAME=$1 LOOPS='' DISKS=2 NICS=1 KIND='' QCOW2='' AFTER=''
+    about
     say "begins"
     event begin
     # the logs on their way to the host, should this be the last we hear of dom0

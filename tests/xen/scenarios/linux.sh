@@ -6,7 +6,7 @@
 vif=
 packets() { cat "/sys/class/net/$vif/statistics/tx_packets"; }
 
-linux_guest
+linux_guest ''
 start firmware "$ALL" os 0 gates firmware
 gate 'firmware' 60
 snapshot 'firmware'

@@ -6,7 +6,7 @@
 
 saved=/tmp/$SCENARIO-saved
 
-linux_guest
+linux_guest ''
 start firmware "$ALL" os 0
 wait_console 'GUEST.*ready' 120
 snapshot 'ready'

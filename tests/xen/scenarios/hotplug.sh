@@ -1,0 +1,20 @@
+# A disk and a NIC are attached while the firmware runs, which does not touch them, and wait
+# for the OS.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+
+guest
+start firmware "$ALL" os 1 late "$ALL vbd/51744 vif/1" gates "firmware announced done"
+gate 'firmware' 60
+disk 2
+say "waiting for xl block-attach and network-attach (60 s at most each)"
+timeout 60 xl block-attach "$SCENARIO" \
+    "format=raw,vdev=xvdc,access=rw,backendtype=qdisk,target=/tmp/$SCENARIO-disk2.img"
+timeout 60 xl network-attach "$SCENARIO" 'mac=00:16:3e:11:11:12' 'bridge=xenbr0'
+for point in firmware announced 'done'; do
+    gate $point 60
+    snapshot $point
+    pass $point
+done
+written
