@@ -56,7 +56,8 @@
 
 /*
  * How often to look whether an OS has come up that does not write to any port.
- * An OS takes longer from setting HVM_PARAM_CALLBACK_IRQ to its first frontend.
+ * Most take longer from setting HVM_PARAM_CALLBACK_IRQ to their first frontend;
+ * where one is quicker, its frontends are its own and are left alone.
  */
 #define POLL_PARAM_MS 100
 

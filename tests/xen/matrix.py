@@ -20,7 +20,16 @@ SHORT = []      # those of them that "make test" runs
 WITHOUT = {}    # of guests without it
 
 # What cannot be had here, (group, what it is, why)
-ABSENT = []
+ABSENT = [
+    ('Firmware', 'a BIOS with a PV disk driver of its own',
+     'none was ever merged; the option ROM does what it would do'),
+    ('OS', 'FreeBSD, NetBSD, OpenBSD and Windows themselves',
+     'Debian has none of them; the payload does what they do, in their order'),
+    ('OS', 'one that is quicker than the look at HVM_PARAM_CALLBACK_IRQ',
+     'who is first would be random; the qtests decide it'),
+    ('Toolstack', 'migration to another host',
+     'there is one host; xl save and xl restore take the same way'),
+]
 
 
 def scenario(*cells, short=False):
