@@ -38,7 +38,7 @@ def firmware_connected(facts, devices):
            [same(devices, 4), same(devices, True)])
     rings = sorted(ref for d in devices
                    for ref in facts['firmware'][d]['rings'].values())
-    yield ("Xen's dump shows its rings mapped by dom0",
+    yield ("Xen's dump shows its rings mapped",
            sorted(set(at['firmware_mapped']) & set(rings)), rings)
     yield ("Xen's dump shows its event channels bound",
            sorted(at['firmware_ports_bound']),
@@ -49,7 +49,7 @@ def firmware_connected(facts, devices):
 def handed_off(facts, tag, devices):
     """Nothing of the firmware's is left at snapshot @tag."""
     at = facts['snapshots'][tag]
-    yield (f'{tag}: no page of the firmware is mapped by dom0',
+    yield (f'{tag}: no page of the firmware is mapped',
            at['firmware_mapped'], [])
     yield (f'{tag}: no event channel of the firmware is bound',
            at['firmware_ports_bound'], [])
