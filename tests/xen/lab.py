@@ -48,7 +48,7 @@ def scenarios():
 
 
 def default_timeout(names):
-    return 120 + 120 * len(names)
+    return 120 + 240 * len(names)
 
 
 # time runs slower here than on real hardware, and never the same
