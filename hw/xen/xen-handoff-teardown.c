@@ -98,6 +98,15 @@ static void write_state(struct qemu_xs_handle *xsh, XenHandoffTask *task,
     }
 }
 
+static bool is_there(struct qemu_xs_handle *xsh, const char *dir)
+{
+    unsigned int n;
+    char **keys = qemu_xen_xs_directory(xsh, XBT_NULL, dir, &n);
+
+    free(keys);
+    return keys;
+}
+
 /* One attempt; returns false if another writer came in between */
 static bool try_restore(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
                         XenHandoffTask *task, Error **errp)
@@ -117,6 +126,11 @@ static bool try_restore(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
         return true;
     }
     keys = qemu_xen_xs_directory(xsh, tid, task->frontend, &n);
+    if (!keys && errno == ENOENT) {
+        /* The guest is being destroyed, whatever we write would stay for ever */
+        qemu_xen_xs_transaction_end(xsh, tid, true);
+        return true;
+    }
     if (!keys) {
         error_setg_errno(errp, errno, "cannot list '%s'", task->frontend);
     }
@@ -167,7 +181,8 @@ static void restore_frontend(struct qemu_xs_handle *xsh,
                    "there", task->frontend);
     }
     /* Whatever it was, the OS may still be able to use a frontend at rest */
-    if (*errp && still_ours(xsh, task, XBT_NULL)) {
+    if (*errp && still_ours(xsh, task, XBT_NULL) &&
+        is_there(xsh, task->frontend)) {
         write_state(xsh, task, XBT_NULL, XenbusStateInitialising, NULL);
     }
 }

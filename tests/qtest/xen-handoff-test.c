@@ -1333,6 +1333,19 @@ static void fault_among(const Fault *fault, unsigned int healthy)
     story_end(s);
 }
 
+/* The toolstack takes the guest away meanwhile: nothing of it comes back */
+static void test_destroyed(void)
+{
+    Story *s = story(WITH_HANDOFF, "%s", "");
+
+    qxen_remote(s->g, XVDA, "fault=destroyed");
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    announce(s);
+    g_assert_false(qxen_exists(s->g, FRONTEND XVDA));
+    assert_said(s, "51712 is gone");
+    story_end(s);
+}
+
 static void test_fault(const void *data)
 {
     fault_among(data, 0);
@@ -2389,6 +2402,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/kvm/armed", test_kvm);
 
     qtest_add_func("/xen-handoff/fault/all-hang", test_all_hang);
+    qtest_add_func("/xen-handoff/fault/destroyed", test_destroyed);
     for (size_t i = 0; i < ARRAY_SIZE(armed_faults); i++) {
         g_autofree char *path = g_strdup_printf("/xen-handoff/xenstore/%s",
                                                 armed_faults[i].name);

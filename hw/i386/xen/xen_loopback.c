@@ -698,6 +698,10 @@ static void remote_changed(LoRemote *r)
     } else if (state == XenbusStateClosing && remote_fault(r, "gone")) {
         remote_disconnect(r);
         xs_impl_rm(lo->xs, DOM0, XBT_NULL, r->backend);
+    } else if (state == XenbusStateClosing && remote_fault(r, "destroyed")) {
+        remote_disconnect(r);
+        xs_impl_rm(lo->xs, DOM0, XBT_NULL, r->backend);
+        xs_impl_rm(lo->xs, DOM0, XBT_NULL, r->frontend);
     } else if (state == XenbusStateClosing && remote_fault(r, "unknown")) {
         xs_put_str(r->domid, "0", "%s/state", r->backend);
     } else if (state == XenbusStateClosing && remote_fault(r, "garbage")) {
