@@ -66,7 +66,7 @@ def program(build, env, name):
     """A test that prints TAP; one that prints none has failed."""
     done = subprocess.run([name], cwd=build, env=env, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=600)
+                          timeout=1200)
     lines = re.findall(r'^(ok|not ok) \d+ (.*)$', done.stdout, re.M)
     said.extend(re.findall(r'^# xen-fw-handoff: (.*)$', done.stdout, re.M))
     for verdict, test in lines:
