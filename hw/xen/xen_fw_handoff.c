@@ -118,6 +118,7 @@ struct XenFwHandoff {
     Notifier machine_done, callback;
     MemoryRegion *fixed, *bar;
     MemoryRegion io, bar_io;
+    BusState *bus;              /* of this process's backends */
 
     /* while armed: from reset to the announcement */
     XenHandoffStore store;
@@ -300,14 +301,13 @@ static void arm(XenFwHandoff *s)
 /* --- the handoff --------------------------------------------------------- */
 
 /* The backends of this process, by the path of their frontend */
-static GHashTable *local_backends(void)
+static GHashTable *local_backends(XenFwHandoff *s)
 {
     GHashTable *local = g_hash_table_new(g_str_hash, g_str_equal);
-    Object *bus = object_resolve_path_type("", TYPE_XEN_BUS, NULL);
     BusChild *kid;
 
-    if (bus) {
-        QTAILQ_FOREACH(kid, &BUS(bus)->children, sibling) {
+    if (s->bus) {
+        QTAILQ_FOREACH(kid, &s->bus->children, sibling) {
             XenDevice *xendev = XEN_DEVICE(kid->child);
 
             if (xendev->frontend_path && xendev->backend_path) {
@@ -429,7 +429,7 @@ static void handoff(XenFwHandoff *s)
 {
     g_autoptr(GPtrArray) tasks =
         g_ptr_array_new_with_free_func((GDestroyNotify)xen_handoff_task_free);
-    g_autoptr(GHashTable) local = local_backends();
+    g_autoptr(GHashTable) local = local_backends(s);
     Error *err = NULL;
     Collect c = { .s = s, .os = read_os(&err), .local = local, .tasks = tasks };
 
@@ -701,8 +701,11 @@ static void xen_fw_handoff_machine_done(Notifier *n, void *data)
 {
     XenFwHandoff *s = container_of(n, XenFwHandoff, machine_done);
     Object *platform = object_resolve_path_type("", "xen-platform", NULL);
+    Object *bus = object_resolve_path_type("", TYPE_XEN_BUS, NULL);
     Object *fixed = NULL, *bar = NULL;
 
+    /* Not when the guest waits: the search visits every object there is */
+    s->bus = bus ? BUS(bus) : NULL;
     if (platform) {
         fixed = object_resolve_path_component(platform, "xen-fixed[0]");
         bar = object_resolve_path_component(platform, "xen-pci[0]");
