@@ -47,7 +47,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(XenLoopback, XEN_LOOPBACK)
 #define MAX_GRANTS  4096
 #define GRANT_FRAMES (MAX_GRANTS * sizeof(grant_entry_v1_t) / XEN_PAGE_SIZE)
 
-/* What QEMU asks of xenstore, to make it fail */
+/* What QEMU asks of xenstore, to count it and to make it fail */
 typedef enum LoXsOp {
     LO_XS_OPEN,
     LO_XS_WATCH,
@@ -55,8 +55,21 @@ typedef enum LoXsOp {
     LO_XS_READ,
     LO_XS_WRITE,
     LO_XS_TRANSACTION,
+    LO_XS_CAN_FAIL,             /* so far */
+    LO_XS_UNWATCH = LO_XS_CAN_FAIL,
+    LO_XS_CREATE,
+    LO_XS_DESTROY,
+    LO_XS_END,
     LO_XS_OPS,
 } LoXsOp;
+
+static const char *const op_names[LO_XS_OPS] = {
+    [LO_XS_OPEN] = "open", [LO_XS_WATCH] = "watch",
+    [LO_XS_DIRECTORY] = "directory", [LO_XS_READ] = "read",
+    [LO_XS_WRITE] = "write", [LO_XS_TRANSACTION] = "transaction",
+    [LO_XS_UNWATCH] = "unwatch", [LO_XS_CREATE] = "create",
+    [LO_XS_DESTROY] = "destroy", [LO_XS_END] = "end",
+};
 
 /* What Xen keeps of a grant while it is in use ("active entry") */
 typedef struct LoActive {
@@ -83,13 +96,16 @@ struct XenLoopback {
 
     /* main loop only */
     XenstoreImplState *xs;
-    unsigned int nr_watches, nr_handles, nr_ops;
-    int xs_fails[LO_XS_OPS];       /* errno of those that fail */
+    unsigned int nr_watches, nr_handles, nr_events;
+    unsigned int nr_ops[LO_XS_OPS];
+    GString *record;            /* of these operations, if they are recorded */
+    int xs_fails[LO_XS_CAN_FAIL];  /* errno of those that fail */
     uint64_t param[MAX_PARAMS];
     bool param_fails[MAX_PARAMS];
     NotifierList callback_notifiers;
     unsigned int grant_version, grant_frames;   /* as dom0 is told */
     GQueue remotes;             /* of LoRemote */
+    GQueue due;                 /* those that are to look, the next one first */
     GQueue meddlers;            /* of LoMeddler */
     QEMUTimer *remote_timer;
 };
@@ -523,7 +539,8 @@ typedef struct LoRemote {
     char *fault;
     char *frontend, *backend;
 
-    int64_t due;                /* when it looks at the frontend; 0: no need */
+    int64_t due;                /* when it looks at the frontend */
+    GList *in_due;              /* its place among those, NULL: no need to */
     int state;
     unsigned int refused;       /* times it has said to be busy */
     xengnttab_handle *xgt;
@@ -722,6 +739,14 @@ static void remote_changed(LoRemote *r)
     }
 }
 
+static void remote_rest(LoRemote *r)
+{
+    if (r->in_due) {
+        g_queue_delete_link(&lo->due, r->in_due);
+        r->in_due = NULL;
+    }
+}
+
 /*
  * QEMU stands in its port write while it waits for a backend of another
  * process, so nothing else would run here: backends get their turn whenever
@@ -729,22 +754,16 @@ static void remote_changed(LoRemote *r)
  */
 static void remotes_run(void *opaque)
 {
-    int64_t next = 0;
+    LoRemote *r;
 
-    for (GList *l = lo->remotes.head; l; l = l->next) {
-        LoRemote *r = l->data;
-
-        if (r->due && r->due <= get_clock()) {
-            r->due = 0;
-            remote_changed(r);
-        }
-        if (r->due && (!next || r->due < next)) {
-            next = r->due;
-        }
+    while ((r = g_queue_peek_head(&lo->due)) && r->due <= get_clock()) {
+        remote_rest(r);
+        remote_changed(r);
     }
-    if (next) {
+    if (r) {
+        /* another one may be due later */
         timer_mod_ns(lo->remote_timer, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
-                     MAX(next - get_clock(), 0));
+                     MAX(r->due - get_clock(), 0));
     }
 }
 
@@ -753,7 +772,17 @@ static void remote_frontend_changed(void *opaque, const char *path,
 {
     LoRemote *r = opaque;
 
+    GList *l;
+
+    remote_rest(r);
     r->due = get_clock() + r->delay_ns;
+    /* most are as slow as the others and go last */
+    l = lo->due.tail;
+    while (l && ((LoRemote *)l->data)->due > r->due) {
+        l = l->prev;
+    }
+    g_queue_insert_after(&lo->due, l, r);
+    r->in_due = l ? l->next : lo->due.head;
     /* another one may be due earlier */
     timer_mod_anticipate_ns(lo->remote_timer,
                             qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
@@ -815,6 +844,7 @@ static void remote_free(LoRemote *r, const char *type, const char *id)
 
     xs_impl_unwatch(lo->xs, DOM0, state, NULL, remote_frontend_changed, r);
     remote_disconnect(r);
+    remote_rest(r);
     g_queue_remove(&lo->remotes, r);
     xs_impl_rm(lo->xs, DOM0, XBT_NULL, r->frontend);
     xs_impl_rm(lo->xs, DOM0, XBT_NULL, r->backend);
@@ -871,6 +901,7 @@ static void lo_xs_event(EventNotifier *e)
     event_notifier_test_and_clear(e);
     /* one at a time: a handler may close the handle of another */
     ev = g_queue_pop_head(&h->events);
+    lo->nr_events -= ev != NULL;
     if (!g_queue_is_empty(&h->events)) {
         event_notifier_set(e);
     }
@@ -910,9 +941,14 @@ static bool lo_xs_wait(struct qemu_xs_handle *h, int64_t ns)
     return true;
 }
 
-static bool lo_xs_fails(LoXsOp op)
+/* Count and record; returns whether it has to fail, with errno */
+static bool lo_xs_op(LoXsOp op, const char *path)
 {
-    errno = lo->xs_fails[op];
+    lo->nr_ops[op]++;
+    if (lo->record) {
+        g_string_append_printf(lo->record, "%s %s\n", op_names[op], path);
+    }
+    errno = op < LO_XS_CAN_FAIL ? lo->xs_fails[op] : 0;
     return errno;
 }
 
@@ -920,7 +956,7 @@ static struct qemu_xs_handle *lo_xs_open(void)
 {
     struct qemu_xs_handle *h;
 
-    if (lo_xs_fails(LO_XS_OPEN)) {
+    if (lo_xs_op(LO_XS_OPEN, "")) {
         return NULL;
     }
     h = g_new0(struct qemu_xs_handle, 1);
@@ -942,12 +978,24 @@ static void lo_xs_close(struct qemu_xs_handle *h)
     event_notifier_set_handler(&h->notifier, NULL);
     event_notifier_cleanup(&h->notifier);
     while ((ev = g_queue_pop_head(&h->events))) {
+        lo->nr_events--;
         g_assert(!ev->watch);
         g_free(ev->path);
         g_free(ev);
     }
     g_free(h);
     lo->nr_handles--;
+}
+
+/*
+ * Not within a transaction: in QEMU's store any write of anyone's makes it
+ * fail, in xenstored only one to the same nodes.
+ */
+static void let_remotes_run(xs_transaction_t t)
+{
+    if (t == XBT_NULL) {
+        remotes_run(NULL);
+    }
 }
 
 static char *lo_xs_get_domain_path(struct qemu_xs_handle *h, unsigned int domid)
@@ -964,9 +1012,8 @@ static char **lo_xs_directory(struct qemu_xs_handle *h, xs_transaction_t t,
     char **list, *s;
     int err;
 
-    lo->nr_ops++;
-    remotes_run(NULL);
-    if (lo_xs_fails(LO_XS_DIRECTORY)) {
+    let_remotes_run(t);
+    if (lo_xs_op(LO_XS_DIRECTORY, path)) {
         return NULL;
     }
     err = xs_impl_directory(lo->xs, DOM0, t, path, NULL, &items);
@@ -995,9 +1042,8 @@ static void *lo_xs_read(struct qemu_xs_handle *h, xs_transaction_t t,
     char *value;
     int err;
 
-    lo->nr_ops++;
-    remotes_run(NULL);
-    if (lo_xs_fails(LO_XS_READ)) {
+    let_remotes_run(t);
+    if (lo_xs_op(LO_XS_READ, path)) {
         return NULL;
     }
     value = xs_get(t, path, len);
@@ -1009,7 +1055,6 @@ static void *lo_xs_read(struct qemu_xs_handle *h, xs_transaction_t t,
 
 static bool lo_xs_result(int err)
 {
-    lo->nr_ops++;
     errno = err;
     return !err;
 }
@@ -1017,7 +1062,7 @@ static bool lo_xs_result(int err)
 static bool lo_xs_write(struct qemu_xs_handle *h, xs_transaction_t t,
                         const char *path, const void *data, unsigned int len)
 {
-    return !lo_xs_fails(LO_XS_WRITE) &&
+    return !lo_xs_op(LO_XS_WRITE, path) &&
            lo_xs_result(xs_put(DOM0, t, path, data, len));
 }
 
@@ -1025,12 +1070,14 @@ static bool lo_xs_create(struct qemu_xs_handle *h, xs_transaction_t t,
                          unsigned int owner, unsigned int domid,
                          unsigned int perms, const char *path)
 {
+    lo_xs_op(LO_XS_CREATE, path);
     return lo_xs_result(xs_make(owner, domid, perms, t, path));
 }
 
 static bool lo_xs_destroy(struct qemu_xs_handle *h, xs_transaction_t t,
                           const char *path)
 {
+    lo_xs_op(LO_XS_DESTROY, path);
     return lo_xs_result(xs_impl_rm(lo->xs, DOM0, t, path));
 }
 
@@ -1041,6 +1088,7 @@ static void lo_xs_watch_event(void *opaque, const char *path, const char *token)
 
     *ev = (LoEvent) { w, g_strdup(path) };
     g_queue_push_tail(&w->h->events, ev);
+    lo->nr_events++;
     event_notifier_set(&w->h->notifier);
 }
 
@@ -1050,7 +1098,7 @@ static struct qemu_xs_watch *lo_xs_watch(struct qemu_xs_handle *h,
 {
     struct qemu_xs_watch *w;
 
-    if (lo_xs_fails(LO_XS_WATCH)) {
+    if (lo_xs_op(LO_XS_WATCH, path)) {
         return NULL;
     }
     w = g_new(struct qemu_xs_watch, 1);
@@ -1067,6 +1115,7 @@ static struct qemu_xs_watch *lo_xs_watch(struct qemu_xs_handle *h,
 
 static void lo_xs_unwatch(struct qemu_xs_handle *h, struct qemu_xs_watch *w)
 {
+    lo_xs_op(LO_XS_UNWATCH, w->path);
     lo_xs_result(xs_impl_unwatch(lo->xs, DOM0, w->path, NULL,
                                  lo_xs_watch_event, w));
     for (GList *l = h->events.head; l; l = l->next) {
@@ -1085,7 +1134,7 @@ static xs_transaction_t lo_xs_transaction_start(struct qemu_xs_handle *h)
 {
     xs_transaction_t tid = XBT_NULL;
 
-    if (lo_xs_fails(LO_XS_TRANSACTION)) {
+    if (lo_xs_op(LO_XS_TRANSACTION, "")) {
         return XBT_NULL;
     }
     lo_xs_result(xs_impl_transaction_start(lo->xs, DOM0, &tid));
@@ -1095,6 +1144,7 @@ static xs_transaction_t lo_xs_transaction_start(struct qemu_xs_handle *h)
 static bool lo_xs_transaction_end(struct qemu_xs_handle *h, xs_transaction_t t,
                                   bool abort)
 {
+    lo_xs_op(LO_XS_END, abort ? "F" : "T");
     return lo_xs_result(xs_impl_transaction_end(lo->xs, DOM0, t, !abort));
 }
 
@@ -1352,15 +1402,10 @@ static void cmd_grants(char **w, Error **errp)
 /* Make QEMU's own requests fail with an errno, or succeed again with 0 */
 static void cmd_xs_fail(char **w, Error **errp)
 {
-    static const char *const names[LO_XS_OPS] = {
-        [LO_XS_OPEN] = "open", [LO_XS_WATCH] = "watch",
-        [LO_XS_DIRECTORY] = "directory", [LO_XS_READ] = "read",
-        [LO_XS_WRITE] = "write", [LO_XS_TRANSACTION] = "transaction",
-    };
     bool known = false;
 
-    for (size_t i = 0; i < LO_XS_OPS; i++) {
-        if (!strcmp(w[0], names[i]) || !strcmp(w[0], "all")) {
+    for (size_t i = 0; i < LO_XS_CAN_FAIL; i++) {
+        if (!strcmp(w[0], op_names[i]) || !strcmp(w[0], "all")) {
             lo->xs_fails[i] = atoi(w[1]);
             known = true;
         }
@@ -1370,11 +1415,41 @@ static void cmd_xs_fail(char **w, Error **errp)
     }
 }
 
-/* So many writes of the guest to a port: far more than a test can send */
+/* What QEMU has asked of xenstore so far: "open=1 watch=5 ..." */
+static void cmd_ops(char **w, Error **errp)
+{
+    GString *s = g_string_new(lo->result);
+
+    for (size_t i = 0; i < LO_XS_OPS; i++) {
+        g_string_append_printf(s, "%s%s=%u", s->len ? " " : "", op_names[i],
+                               lo->nr_ops[i]);
+    }
+    g_free(lo->result);
+    lo->result = g_string_free(s, false);
+}
+
+/* "on": write down each of them from now on; "off": the result is the list */
+static void cmd_record(char **w, Error **errp)
+{
+    if (lo->record) {
+        lo->result = g_string_free(lo->record, false);
+        lo->record = NULL;
+    }
+    if (!strcmp(w[0], "on")) {
+        lo->record = g_string_new("");
+    }
+}
+
+/*
+ * So many writes of the guest to a port: far more than a test can send.  The
+ * result is how long they have taken, and the operations of xenstore so far:
+ * "ns=123456 open=1 watch=5 ..."
+ */
 static void cmd_out(char **w, Error **errp)
 {
     g_auto(GStrv) rest = g_strsplit(w[1], " ", 2);
     unsigned int size = atoi(w[0]), port, count;
+    int64_t start;
 
     if (g_strv_length(rest) != 2 || (size != 1 && size != 2 && size != 4) ||
         qemu_strtoui(rest[0], NULL, 0, &port)) {
@@ -1382,21 +1457,29 @@ static void cmd_out(char **w, Error **errp)
         return;
     }
     count = atoi(rest[1]);
+    start = get_clock();
     for (uint32_t i = 0; i < count; i++) {
         uint32_t value = cpu_to_le32(i);
 
         address_space_write(&address_space_io, port, MEMTXATTRS_UNSPECIFIED,
                             &value, size);
     }
+    lo->result = g_strdup_printf("ns=%" PRId64, get_clock() - start);
+    cmd_ops(NULL, NULL);
 }
 
 static void cmd_stat(char **w, Error **errp)
 {
+    unsigned int ops = 0;
     QEMU_LOCK_GUARD(&lo->lock);
 
+    for (size_t i = 0; i < LO_XS_OPS; i++) {
+        ops += lo->nr_ops[i];
+    }
     lo->result = g_strdup_printf("maps=%u ports=%u watches=%u handles=%u "
-                                 "ops=%u", lo->nr_maps, lo->nr_ports,
-                                 lo->nr_watches, lo->nr_handles, lo->nr_ops);
+                                 "events=%u ops=%u", lo->nr_maps, lo->nr_ports,
+                                 lo->nr_watches, lo->nr_handles, lo->nr_events,
+                                 ops);
 }
 
 static const struct {
@@ -1419,6 +1502,8 @@ static const struct {
     { "grant-version", 1, cmd_grant_version },
     { "grant-frames", 1, cmd_grant_frames },
     { "xs-fail", 2, cmd_xs_fail },
+    { "ops", 0, cmd_ops },
+    { "record", 1, cmd_record },
     { "out", 2, cmd_out },
     { "stat", 0, cmd_stat },
 };
@@ -1479,6 +1564,7 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
     s->ram_size = memory_region_size(ram);
     qemu_mutex_init(&s->lock);
     g_queue_init(&s->remotes);
+    g_queue_init(&s->due);
     g_queue_init(&s->meddlers);
     notifier_list_init(&s->callback_notifiers);
     s->grant_version = 1;

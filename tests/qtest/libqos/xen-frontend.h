@@ -189,7 +189,8 @@ char *qxen_result(QXenGuest *g);
 /**
  * qxen_stat:
  * @g: the guest
- * @name: "maps", "ports", "watches", "handles" or "ops"
+ * @name: "maps", "ports", "watches", "handles", "events" (of watches, on their
+ *        way) or "ops" (of xenstore, so far)
  *
  * Returns: that number of xen-loopback's
  */
