@@ -18,7 +18,7 @@ CONFIGURE="--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-defa
     --enable-xen --enable-kvm --enable-pixman --enable-vnc --disable-docs --disable-debug-info
     --disable-download --disable-install-blobs"
 TARGETS="qemu-system-x86_64 tests/unit/test-xen-handoff-ledger tests/qtest/xen-handoff-test
-    tests/qtest/xen-handoff-fuzz"
+    tests/qtest/xen-handoff-fuzz tests/qtest/xen-handoff-bench"
 
 # overlay_files: our files that belong into QEMU's tree, by their place there
 overlay_files() {

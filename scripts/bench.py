@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Measure the handoff: make bench.
+
+Every part measures, keeps its raw figures and returns rows for the table and
+the goals with what was reached.  All of it goes to build/bench/report.json, the
+table to the terminal.  A goal that is missed is said and no failure: figures of
+a busy machine prove nothing.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+TOP = Path(__file__).resolve().parent.parent
+BUILD = TOP / 'build' / 'qemu' / 'build'
+REPORT = TOP / 'build' / 'bench' / 'report.json'
+
+
+def spread(figures):
+    """What of so many runs is told: the median, the best and the worst."""
+    return {'median': statistics.median(figures), 'min': min(figures),
+            'max': max(figures), 'runs': len(figures)}
+
+
+def goal(text, got, limit, unit='x'):
+    """One line of the verdict: at most the limit."""
+    return {'goal': text, 'got': round(got, 2), 'limit': limit, 'unit': unit,
+            'met': got <= limit}
+
+
+def table(title, head, rows):
+    """Columns as wide as they have to be, text to the left, numbers right."""
+    cells = [head] + [[c if isinstance(c, str) else f'{c:,.4g}' for c in row]
+                      for row in rows]
+    width = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    print(f'\n{title}')
+    for row in cells:
+        print('  ' + '  '.join(c.ljust(w) if i == 0 else c.rjust(w)
+                               for i, (c, w) in enumerate(zip(row, width))))
+
+
+# --- without Xen -------------------------------------------------------------
+
+def measurements(args):
+    """The raw figures of the program, as it prints them."""
+    command = ['tests/qtest/xen-handoff-bench', '--runs', str(args.runs),
+               '--devices', str(args.devices)]
+    raw = []
+    with subprocess.Popen(command, cwd=BUILD, text=True,
+                          stdout=subprocess.PIPE,
+                          env={**os.environ, 'QTEST_QEMU_BINARY':
+                               './qemu-system-x86_64'}) as bench:
+        for line in bench.stdout:
+            if line.startswith('{'):
+                raw.append(json.loads(line))
+                if sys.stderr.isatty():
+                    print(f'\r{len(raw)} measurements', end='',
+                          file=sys.stderr)
+    if sys.stderr.isatty():
+        print('\r', end='', file=sys.stderr)
+    if bench.returncode:
+        sys.exit(f'bench: {command[0]} ended with status {bench.returncode}')
+    return raw
+
+
+def of(raw, what, **kind):
+    return [m for m in raw if m['what'] == what
+            and all(m[k] == v for k, v in kind.items())]
+
+
+def handoffs(raw):
+    """{(backend, devices): what its runs have in common}, in their order."""
+    cells = {}
+    for m in of(raw, 'handoff'):
+        cells.setdefault((m['backend'], m['devices']), []).append(m)
+    return {(backend, n): {
+        'us': spread([m['ns'] / 1000 for m in runs]),
+        'us_per_device': spread([m['ns'] / 1000 / n for m in runs]),
+        'tail_us_per_device': spread([m['tail_us'] / n for m in runs]),
+        'ops_per_device': statistics.median(sum(m['ops'].values())
+                                            for m in runs) / n,
+        'ops': {op: statistics.median(m['ops'][op] for m in runs)
+                for op in runs[0]['ops']},
+        'tail_ops_per_device': statistics.median(sum(m['tail_ops'].values())
+                                                 for m in runs) / n,
+    } for (backend, n), runs in cells.items()}
+
+
+def writes(raw, device):
+    runs = of(raw, 'write', device=device)
+    return {k: spread([m[k] for m in runs])
+            for k in ('first_ns', 'again_ns', 'second_ns', 'plain_ns',
+                      'log_byte_ns', 'socket_ns')}
+
+
+def memory_per_frontend(raw):
+    """How much more QEMU grows with the device when they are connected."""
+    grown = {device: [(m['connected_kib'] - m['rest_kib']) * 1024 / m['devices']
+                      for m in of(raw, 'memory', device=device)]
+             for device in (False, True)}
+    return {'bytes': statistics.median(grown[True])
+            - statistics.median(grown[False]),
+            'with': spread(grown[True]), 'without': spread(grown[False])}
+
+
+def without_xen(args):
+    """QEMU's own backends and scripted ones under qtest."""
+    raw = measurements(args)
+    cells = handoffs(raw)
+    plain, with_device = writes(raw, False), writes(raw, True)
+    memory = memory_per_frontend(raw)
+    operations = {m['backend']: (m['list'][:m['during']],
+                                 m['list'][m['during']:])
+                  for m in of(raw, 'operations')}
+
+    def ms(us):
+        return f'{us / 1000:.3f}'
+
+    table('Without Xen: the port write that announces, and what QEMU does '
+          'afterwards',
+          ['backend', 'devices', 'runs', 'ms', 'min', 'max', 'us/device',
+           'xenstore/device', 'tail us/device', 'tail xenstore/device'],
+          [[backend, str(n), str(c['us']['runs']), ms(c['us']['median']),
+            ms(c['us']['min']), ms(c['us']['max']),
+            c['us_per_device']['median'], c['ops_per_device'],
+            c['tail_us_per_device']['median'], c['tail_ops_per_device']]
+           for (backend, n), c in cells.items()])
+    table('One write in nanoseconds, without and with the device',
+          ['', 'without', 'min', 'max', 'with', 'min', 'max', 'ratio'],
+          [[text] + [w[key][k] for w in (plain, with_device)
+                     for k in ('median', 'min', 'max')]
+           + [f'{with_device[key]["median"] / plain[key]["median"]:.2f}']
+           for key, text in (
+               ('first_ns', 'the first word at 0x12, nothing connected'),
+               ('again_ns', 'that after another reset, the best of 10'),
+               ('second_ns', 'the next word'),
+               ('plain_ns', 'one of 10 000 words'),
+               ('log_byte_ns', 'one of 10 000 log bytes'),
+               ('socket_ns', "a word through the test's socket"))])
+    print(f'\nMemory per frontend that the firmware has connected: '
+          f'{memory["bytes"]:.0f} bytes')
+    for backend, (during, after) in operations.items():
+        print(f'\nxenstore operations of a handoff of one frontend, {backend}: '
+              f'{len(during)}, and {len(after)} afterwards')
+        for op in during:
+            print(f'  {op}')
+
+    goals = []
+    for few, many in ((16, 1024), (16, 256)):
+        if ('in-process', many) in cells:
+            few_cell, many_cell = (cells['in-process', n] for n in (few, many))
+            goals += [
+                goal(f'in-process: time per disk of {many}, of {few}',
+                     many_cell['us_per_device']['median']
+                     / few_cell['us_per_device']['median'], 1.2),
+                goal(f'in-process: xenstore operations per disk afterwards, '
+                     f'of {many}, of {few}',
+                     many_cell['tail_ops_per_device']
+                     / max(few_cell['tail_ops_per_device'], 1), 1.2)]
+            break
+    goals += [
+        goal('a plain write with the device, without',
+             with_device['plain_ns']['median'] / plain['plain_ns']['median'],
+             1.1),
+        goal('a write through the socket with the device, without',
+             with_device['socket_ns']['median'] / plain['socket_ns']['median'],
+             1.1),
+        goal('the announcement with nothing connected, without the device',
+             with_device['again_ns']['median'] / plain['again_ns']['median'],
+             1.1)]
+    return {'raw': raw, 'goals': goals, 'writes': {'without': plain,
+                                                   'with': with_device},
+            'memory': memory, 'operations': operations,
+            'handoffs': [{'backend': backend, 'devices': n, **c}
+                         for (backend, n), c in cells.items()]}
+
+
+# --- all parts ---------------------------------------------------------------
+
+PARTS = {'qtest': without_xen}
+
+
+def machine():
+    """Where it was measured."""
+    cpu = [line.split(':')[1].strip()
+           for line in Path('/proc/cpuinfo').read_text().splitlines()
+           if line.startswith('model name')]
+    qemu = subprocess.run([BUILD / 'qemu-system-x86_64', '--version'],
+                          check=True, capture_output=True, text=True).stdout
+    return {'cpu': f'{len(cpu)} x {cpu[0]}' if cpu else platform.machine(),
+            'kernel': platform.release(), 'qemu': qemu.splitlines()[0],
+            'load': os.getloadavg()[0]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description='Measure the handoff.')
+    parser.add_argument('--runs', type=int, default=10, metavar='N',
+                        help='of each measurement')
+    parser.add_argument('--devices', type=int, default=1024, metavar='N',
+                        help='measure handoffs of 1, 4, 16, ... up to N')
+    parser.add_argument('part', nargs='*', help=f'among {" ".join(PARTS)}')
+    args = parser.parse_args()
+    unknown = [name for name in args.part if name not in PARTS]
+    if unknown:
+        sys.exit(f'bench: no part {unknown[0]}; there are: {" ".join(PARTS)}')
+    start = time.monotonic()
+    where = machine()
+    print(f'{where["cpu"]}, Linux {where["kernel"]}, {where["qemu"]}, '
+          f'load {where["load"]:.1f} at the start')
+    report = {'machine': where,
+              'parts': {name: PARTS[name](args)
+                        for name in args.part or PARTS}}
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text(json.dumps(report, indent=1) + '\n')
+    print()
+    for part in report['parts'].values():
+        for g in part['goals']:
+            print(f'{"met" if g["met"] else "MISSED":6} {g["got"]:8} '
+                  f'{g["unit"]} (at most {g["limit"]}): {g["goal"]}')
+    print(f'measured in {time.monotonic() - start:.0f} s, all figures are in '
+          f'{REPORT.relative_to(TOP)}')
+
+
+if __name__ == '__main__':
+    main()

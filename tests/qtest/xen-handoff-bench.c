@@ -1,0 +1,385 @@
+/*
+ * Benchmark of the Xen firmware handoff, without Xen
+ *
+ * Prints one JSON object per line and measurement, raw: scripts/bench.py makes
+ * medians and a table of them.  Times of a port write are taken inside of QEMU,
+ * so that the test's socket is not in them.  xenstore is the loopback's, a hash
+ * table in QEMU's memory: its operations are counted, since a real one takes
+ * its time for each of them.
+ *
+ *   QTEST_QEMU_BINARY=... xen-handoff-bench [--runs N] [--devices N]
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "libqtest.h"
+#include "libqos/xen-frontend.h"
+#include "qobject/qdict.h"
+#include "qobject/qnum.h"
+
+/* A handoff of that many takes the test minutes to prepare, not the device */
+#define MANY          1000
+#define RUNS_OF_MANY  3
+
+/* Writes are measured in batches, and the best batch counts */
+#define BATCHES       10
+#define BATCH         10000
+
+static int runs = 10, max_devices = 1024;
+
+typedef struct Bench {
+    QTestState *qts;
+    QXenGuest *g;
+    char *log, *bios;           /* files */
+} Bench;
+
+static Bench *bench_new(bool handoff, const char *devices)
+{
+    Bench *b = g_new0(Bench, 1);
+
+    b->log = qxen_temp_file("log", 0);
+    b->bios = qxen_temp_file("bios", 64 * 1024);
+    b->qts = qtest_initf(
+        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
+        "-object memory-backend-memfd,id=ram,size=64M,share=on "
+        "-device xen-loopback,id=lo %s -device xen-platform,addr=4 %s "
+        "2>%s", b->bios,
+        handoff ? "-device xen-fw-handoff,id=ho,timeout-ms=60000" : "",
+        devices, b->log);
+    b->g = qxen_guest_init(b->qts);
+    b->g->no_quota = true;
+    return b;
+}
+
+static void bench_free(Bench *b)
+{
+    qxen_guest_free(b->g);
+    qtest_quit(b->qts);
+    unlink(b->log);
+    unlink(b->bios);
+    g_free(b->log);
+    g_free(b->bios);
+    g_free(b);
+}
+
+/* What QEMU has asked of xenstore: "open=1 watch=5 ..." */
+static char *ops_so_far(Bench *b)
+{
+    qxen_cmd(b->g, "ops");
+    return qxen_result(b->g);
+}
+
+/* So many writes to a port, in nanoseconds; @ops as they are at their end */
+static int64_t out(Bench *b, unsigned int size, unsigned int port,
+                   unsigned int count, char **ops)
+{
+    g_autofree char *result = NULL;
+    char *rest;
+    int64_t ns;
+
+    qxen_cmd(b->g, "out %u %u %u", size, port, count);
+    result = qxen_result(b->g);
+    ns = g_ascii_strtoll(result + strlen("ns="), &rest, 10);
+    if (ops) {
+        *ops = g_strdup(rest + 1);
+    }
+    return ns;
+}
+
+/* Until all events of watches have arrived and nothing follows from them */
+static void settle(Bench *b)
+{
+    while (qxen_stat(b->g, "events")) {
+        g_usleep(1000);
+    }
+}
+
+static int64_t told(Bench *b, const char *property)
+{
+    QDict *rsp = qtest_qmp(b->qts, "{'execute': 'qom-get', 'arguments': {"
+                           " 'path': '/machine/peripheral/ho',"
+                           " 'property': %s}}", property);
+    int64_t value = qnum_get_int(qobject_to(QNum, qdict_get(rsp, "return")));
+
+    qobject_unref(rsp);
+    return value;
+}
+
+static unsigned int count_ops(const char *ops)
+{
+    unsigned int n = 0;
+
+    while ((ops = strchr(ops, '='))) {
+        n += atoi(++ops);
+    }
+    return n;
+}
+
+/* The difference between two results of ops_so_far(), as JSON */
+static char *ops_between(const char *before, const char *after)
+{
+    g_auto(GStrv) was = g_strsplit(before, " ", 0);
+    g_auto(GStrv) is = g_strsplit(after, " ", 0);
+    GString *s = g_string_new("{");
+
+    for (size_t i = 0; is[i]; i++) {
+        char *equals = strchr(is[i], '=');
+        int64_t n = g_ascii_strtoll(equals + 1, NULL, 10) -
+                    g_ascii_strtoll(strchr(was[i], '=') + 1, NULL, 10);
+
+        g_string_append_printf(s, "%s\"%.*s\": %" PRId64, i ? ", " : "",
+                               (int)(equals - is[i]), is[i], n);
+    }
+    g_string_append(s, "}");
+    return g_string_free(s, false);
+}
+
+/* --- a handoff of so many devices ----------------------------------------- */
+
+static const struct Backend {
+    const char *name;
+    bool local;
+    const char *options;        /* of xen-loopback's command "remote" */
+} backends[] = {
+    { "in-process", true },
+    { "remote", false, "" },
+    { "remote-5ms", false, "delay-us=5000" },
+};
+
+static char *device_name(const struct Backend *backend, unsigned int i)
+{
+    if (!backend->local) {
+        return g_strdup_printf("vbd/%u", 800000 + i);
+    }
+    /* as xen-block numbers its vdev=d<i> */
+    return g_strdup_printf("vbd/%u", i < 16 ? 202 << 8 | i << 4
+                                            : 1 << 28 | i << 8);
+}
+
+static Bench *bench_with(const struct Backend *backend, unsigned int devices,
+                         bool handoff)
+{
+    g_autoptr(GString) args = g_string_new("");
+    Bench *b;
+
+    for (unsigned int i = 0; i < devices && backend->local; i++) {
+        g_string_append_printf(args, "-blockdev null-co,node-name=d%u "
+                               "-device xen-disk,drive=d%u,vdev=d%u ", i, i, i);
+    }
+    b = bench_new(handoff, args->str);
+    for (unsigned int i = 0; i < devices && !backend->local; i++) {
+        g_autofree char *name = device_name(backend, i);
+
+        qxen_remote(b->g, name, backend->options);
+    }
+    settle(b);
+    return b;
+}
+
+/* The firmware: all of them, then it waits for all of them */
+static void connect_all(Bench *b, const struct Backend *backend,
+                        unsigned int devices)
+{
+    const QXenConnect how = { .over = true, .no_wait = true };
+
+    for (unsigned int i = 0; i < devices; i++) {
+        g_autofree char *name = device_name(backend, i);
+        g_autofree char *state = g_strdup_printf(QXEN_DEVICES "%s/state", name);
+
+        qxen_vbd_abandon(qxen_vbd_connect(b->g, name, &how));
+    }
+    while (qxen_stat(b->g, "maps") < devices) {
+        g_usleep(1000);
+    }
+    for (unsigned int i = 0; i < devices; i++) {
+        g_autofree char *name = device_name(backend, i);
+        g_autofree char *state = g_strdup_printf(QXEN_DEVICES "%s/state", name);
+
+        qxen_guest_write(b->g, state, "%d", XenbusStateConnected);
+    }
+    settle(b);
+    g_assert_cmpuint(qxen_stat(b->g, "maps"), ==, devices);
+}
+
+static void measure_handoff(const struct Backend *backend, unsigned int devices)
+{
+    Bench *b = bench_with(backend, devices, true);
+    unsigned int n = devices < MANY ? runs : MIN(runs, RUNS_OF_MANY);
+    /* what a guest has to give away is there again when all is handed off */
+    const QXenGuest fresh = *b->g;
+
+    for (unsigned int run = 0; run < n; run++) {
+        g_autofree char *before = NULL, *after = NULL, *settled = NULL;
+        g_autofree char *during_ops = NULL, *after_ops = NULL;
+        int64_t ns, since;
+
+        *b->g = fresh;
+        qtest_system_reset(b->qts);
+        connect_all(b, backend, devices);
+        before = ops_so_far(b);
+        ns = out(b, 2, 0x12, 1, &after);
+        since = g_get_monotonic_time();
+        settle(b);
+        since = g_get_monotonic_time() - since;
+        settled = ops_so_far(b);
+        if (told(b, "handed-off") != devices) {
+            g_error("not all were handed off, see %s", b->log);
+        }
+        g_assert_cmpuint(qxen_stat(b->g, "maps"), ==, 0);
+        during_ops = ops_between(before, after);
+        after_ops = ops_between(after, settled);
+        printf("{\"what\": \"handoff\", \"backend\": \"%s\", \"devices\": %u, "
+               "\"run\": %u, \"ns\": %" PRId64 ", \"tail_us\": %" PRId64 ", "
+               "\"ops\": %s, \"tail_ops\": %s}\n", backend->name, devices, run,
+               ns, since, during_ops, after_ops);
+        fflush(stdout);
+    }
+    bench_free(b);
+}
+
+/* Which operations, for one frontend, in their order */
+static void measure_operations(const struct Backend *backend)
+{
+    Bench *b = bench_with(backend, 1, true);
+    g_autofree char *before = NULL, *after = NULL, *list = NULL, *all = NULL;
+    g_auto(GStrv) op = NULL;
+
+    connect_all(b, backend, 1);
+    before = ops_so_far(b);
+    qxen_cmd(b->g, "record on");
+    out(b, 2, 0x12, 1, &after);
+    settle(b);
+    qxen_cmd(b->g, "record off");
+    list = qxen_result(b->g);
+    op = g_strsplit(g_strstrip(list), "\n", 0);
+    all = g_strjoinv("\", \"", op);
+    printf("{\"what\": \"operations\", \"backend\": \"%s\", "
+           "\"during\": %u, \"list\": [\"%s\"]}\n", backend->name,
+           count_ops(after) - count_ops(before), all);
+    fflush(stdout);
+    bench_free(b);
+}
+
+/* --- what is paid when there is nothing to do ----------------------------- */
+
+#define ONE_DISK "-blockdev null-co,node-name=d0 " \
+                 "-device xen-disk,drive=d0,vdev=xvda"
+
+/* Each of many writes */
+static double out_many(Bench *b, unsigned int size, unsigned int port)
+{
+    int64_t best = INT64_MAX;
+
+    for (int i = 0; i < BATCHES; i++) {
+        best = MIN(best, out(b, size, port, BATCH, NULL));
+    }
+    return best / (double)BATCH;
+}
+
+static void measure_write(bool handoff, unsigned int run)
+{
+    Bench *b = bench_new(handoff, ONE_DISK);
+    int64_t first, again = INT64_MAX, second, socket;
+    double plain, log_byte;
+
+    settle(b);
+    first = out(b, 2, 0x12, 1, NULL);
+    /* code and data are in the caches by now */
+    for (int i = 0; i < BATCHES; i++) {
+        qtest_system_reset(b->qts);
+        settle(b);
+        again = MIN(again, out(b, 2, 0x12, 1, NULL));
+    }
+    second = out(b, 2, 0x12, 1, NULL);
+    plain = out_many(b, 2, 0x12);
+    log_byte = out_many(b, 1, 0x12);
+    socket = g_get_monotonic_time();
+    for (int i = 0; i < 1000; i++) {
+        qtest_outw(b->qts, 0x12, 3);
+    }
+    socket = g_get_monotonic_time() - socket;
+    printf("{\"what\": \"write\", \"device\": %s, \"run\": %u, "
+           "\"first_ns\": %" PRId64 ", \"again_ns\": %" PRId64 ", "
+           "\"second_ns\": %" PRId64 ", "
+           "\"plain_ns\": %.1f, \"log_byte_ns\": %.1f, "
+           "\"socket_ns\": %" PRId64 "}\n", handoff ? "true" : "false", run,
+           first, again, second, plain, log_byte, socket);
+    fflush(stdout);
+    bench_free(b);
+}
+
+/* --- memory --------------------------------------------------------------- */
+
+/* What QEMU has allocated and used, in KiB */
+static unsigned int anonymous_memory(Bench *b)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status",
+                                            (int)qtest_pid(b->qts));
+    g_autofree char *text = NULL;
+    unsigned int kib;
+    char *line;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    line = strstr(text, "RssAnon:");
+    g_assert_nonnull(line);
+    g_assert_cmpint(sscanf(line, "RssAnon: %u kB", &kib), ==, 1);
+    return kib;
+}
+
+static void measure_memory(bool handoff, unsigned int devices, unsigned int run)
+{
+    const struct Backend *remote = &backends[1];
+    Bench *b = bench_with(remote, devices, handoff);
+    unsigned int rest = anonymous_memory(b), connected;
+
+    connect_all(b, remote, devices);
+    connected = anonymous_memory(b);
+    printf("{\"what\": \"memory\", \"device\": %s, \"devices\": %u, "
+           "\"run\": %u, \"rest_kib\": %u, \"connected_kib\": %u}\n",
+           handoff ? "true" : "false", devices, run, rest, connected);
+    fflush(stdout);
+    bench_free(b);
+}
+
+static void no_print(const char *text)
+{
+}
+
+int main(int argc, char **argv)
+{
+    const GOptionEntry options[] = {
+        { "runs", 0, 0, G_OPTION_ARG_INT, &runs, "of each measurement", "N" },
+        { "devices", 0, 0, G_OPTION_ARG_INT, &max_devices, "at most", "N" },
+        { }
+    };
+    GOptionContext *context = g_option_context_new(NULL);
+    g_autoptr(GError) err = NULL;
+
+    g_option_context_add_main_entries(context, options, NULL);
+    if (!g_option_context_parse(context, &argc, &argv, &err)) {
+        fprintf(stderr, "%s: %s\n", argv[0], err->message);
+        return 2;
+    }
+    g_option_context_free(context);
+    g_test_init(&argc, &argv, NULL);
+    /* libqtest tells each QEMU's arguments */
+    g_set_print_handler(no_print);
+
+    for (int run = 0; run < runs; run++) {
+        /* in turns: what else the machine does hits both */
+        measure_write(false, run);
+        measure_write(true, run);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
+        measure_operations(&backends[i]);
+        for (int devices = 1; devices <= max_devices; devices *= 4) {
+            measure_handoff(&backends[i], devices);
+        }
+    }
+    for (int run = 0; run < 3; run++) {
+        measure_memory(false, MIN(max_devices, 512), run);
+        measure_memory(true, MIN(max_devices, 512), run);
+    }
+    return 0;
+}
