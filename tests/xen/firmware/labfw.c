@@ -177,7 +177,7 @@ static void load(u32 reads)
         each_load(load_more);
         each_load(load_count);
     } while (loads.right + loads.wrong < reads &&
-             tsc() - start < 20 * PATIENCE);
+             tsc() - start < 6 * PATIENCE);
 }
 
 /* of all that the backends of the firmware's disks may write to */

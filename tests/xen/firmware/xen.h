@@ -23,8 +23,11 @@ typedef uint8_t u8;
 
 #define mb() __asm__ volatile("lock; addl $0, (%%esp)" : : : "memory")
 
-/* TSC cycles: 2 or 3 seconds until we give up, some ms between two looks */
-#define PATIENCE 6000000000ull
+/*
+ * TSC cycles: some 8 seconds until we give up, since a busy machine makes dom0
+ * slow; some ms between two looks
+ */
+#define PATIENCE 20000000000ull
 #define MOMENT 20000000u
 
 /* --- memory and text ------------------------------------------------------ */
