@@ -1,10 +1,10 @@
 # A disk and a NIC are attached while the firmware runs, which does not touch them, and wait
-# for the OS.
+# for the OS.  A second vCPU is there and does nothing.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 
-guest
+guest 'vcpus = 2'
 start firmware "$ALL" os 1 late "$ALL vbd/51744 vif/1" gates "firmware announced done"
 gate 'firmware' 60
 disk 2
