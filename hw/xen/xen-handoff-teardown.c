@@ -127,7 +127,7 @@ static bool try_restore(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     }
     keys = qemu_xen_xs_directory(xsh, tid, task->frontend, &n);
     if (!keys && errno == ENOENT) {
-        /* The guest is being destroyed, whatever we write would stay for ever */
+        /* The guest is being destroyed: what we write would stay for ever */
         qemu_xen_xs_transaction_end(xsh, tid, true);
         return true;
     }
@@ -399,8 +399,10 @@ static void remote_write(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
 /* Returns true if the queue with this directory has a ring */
 static bool ring_of(struct qemu_xs_handle *xsh, const char *dir, uint32_t *ref)
 {
-    return xs_node_scanf(xsh, XBT_NULL, dir, "ring-ref", NULL, "%u", ref) == 1 ||
-           xs_node_scanf(xsh, XBT_NULL, dir, "ring-ref0", NULL, "%u", ref) == 1;
+    return xs_node_scanf(xsh, XBT_NULL, dir, "ring-ref", NULL, "%u",
+                         ref) == 1 ||
+           xs_node_scanf(xsh, XBT_NULL, dir, "ring-ref0", NULL, "%u",
+                         ref) == 1;
 }
 
 /*

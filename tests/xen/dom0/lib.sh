@@ -158,6 +158,14 @@ is_at() { [ "$(xenstore-read "/local/domain/$DOMID/data/lab-at" 2>/dev/null)" = 
 gate() { await "$2" "gate '$1'" is_at "$1"; event "gate $1"; }     # gate NAME SECONDS
 pass() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "pass $1"; }
 
+through() { # through POINT...: what there is to see at each
+    for point in "$@"; do
+        gate "$point" 60
+        snapshot "$point"
+        pass "$point"
+    done
+}
+
 # naive start|options KEY VALUE...: the firmware leaves all connected; an OS that announces
 # itself but resets nothing
 naive() {
