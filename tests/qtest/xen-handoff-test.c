@@ -828,6 +828,54 @@ static void test_discard(void)
     story_end(s);
 }
 
+/*
+ * A disk that the toolstack plugs in is one as any other, and what happens to
+ * it makes QEMU look at no other
+ */
+static void test_hotplug(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    const struct {
+        const char *node, *value;
+    } keys[] = {
+        { FRONTEND XVDB "/backend", QDISK "51728" },
+        { FRONTEND XVDB "/backend-id", "0" },
+        { FRONTEND XVDB "/virtual-device", "51728" },
+        { FRONTEND XVDB "/device-type", "disk" },
+        { FRONTEND XVDB "/state", "1" },
+        { QDISK "51728/frontend", FRONTEND XVDB },
+        { QDISK "51728/frontend-id", "7" },
+        { QDISK "51728/dev", "xvdb" },
+        { QDISK "51728/device-type", "disk" },
+        { QDISK "51728/mode", "w" },
+        { QDISK "51728/params", s->disk },
+        { QDISK "51728/online", "1" },
+        { QDISK "51728/state", "1" },
+    };
+    g_autofree char *with_disk = NULL;
+    g_autofree char *asked = NULL;
+
+    qxen_cmd(s->g, "record on");
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        qxen_write(s->g, keys[i].node, "%s", keys[i].value);
+    }
+    qxen_wait_state(s->g, QDISK "51728", XenbusStateInitWait);
+    with_disk = keys_of(s, XVDB);
+    firmware_boots_from(s, XVDB);
+    announce(s);
+    assert_handed_off(s, XVDB, with_disk);
+    qxen_be_os(s->g);
+    os_uses(s, XVDB);
+    qxen_write(s->g, QDISK "51728/online", "0");
+    qxen_wait_state(s->g, QDISK "51728", XenbusStateUnknown);
+    g_assert_false(qxen_exists(s->g, QDISK "51728"));
+    qxen_cmd(s->g, "record off");
+    asked = qxen_result(s->g);
+    g_assert_nonnull(strstr(asked, "qdisk/7/51728/state"));
+    g_assert_null(strstr(asked, "read backend/qdisk/7/51712/"));
+    story_end(s);
+}
+
 static void test_ring_pages(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
@@ -2334,6 +2382,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/xen-handoff/upstream/close-inflight-iothread",
                         ",iothread=io0", test_close_inflight);
     qtest_add_func("/xen-handoff/upstream/discard", test_discard);
+    qtest_add_func("/xen-handoff/upstream/hotplug", test_hotplug);
     qtest_add_func("/xen-handoff/teardown/ring-pages", test_ring_pages);
     qtest_add_func("/xen-handoff/teardown/keys", test_keys);
     qtest_add_func("/xen-handoff/teardown/grants", test_grants);
