@@ -10,7 +10,7 @@ help:
 	@echo "make test-quick   unit tests, qtests and a minute of fuzz, no Xen"
 	@echo "make test-asan    test-quick on a QEMU built with ASan and UBSan: any report fails"
 	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
-	@echo "make bench        how long a handoff takes: a table, and build/bench/report.json"
+	@echo "make bench        how long a handoff takes: tables, plots, build/bench/report.json"
 	@echo "make coverage     which lines of the device the tests without Xen do not reach"
 	@echo "make clean        remove build/; the cache stays, make says where"
 build:
@@ -36,6 +36,8 @@ fuzz: build
 	@cd build/qemu/build && QTEST_QEMU_BINARY=./qemu-system-x86_64 \
 		tests/qtest/xen-handoff-fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 bench: build
+	@scripts/install.sh gnuplot-nox
+	@tests/xen/setup.sh
 	@python3 scripts/bench.py
 coverage:
 	@scripts/build.sh coverage

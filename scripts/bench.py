@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Measure the handoff: make bench.
 
-Every part measures, keeps its raw figures and returns rows for the table and
-the goals with what was reached.  All of it goes to build/bench/report.json, the
-table to the terminal.  A goal that is missed is said and no failure: figures of
+Every part measures, prints its tables, and returns its figures and the goals
+with what was reached.  All of it goes to build/bench/report.json and, as plots,
+to build/bench/*.svg.  A goal that is missed is said and no failure: figures of
 a busy machine prove nothing.
 
 SPDX-License-Identifier: GPL-2.0-or-later
@@ -14,14 +14,21 @@ import json
 import os
 from pathlib import Path
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
 
 TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP / 'tests' / 'xen'))
+
+import evidence     # noqa: E402
+import lab          # noqa: E402
+
 BUILD = TOP / 'build' / 'qemu' / 'build'
-REPORT = TOP / 'build' / 'bench' / 'report.json'
+OUT = TOP / 'build' / 'bench'
+XEN = TOP / 'build' / 'xen'
 
 
 def spread(figures):
@@ -183,9 +190,171 @@ def without_xen(args):
                          for (backend, n), c in cells.items()]}
 
 
+# --- on a real Xen ------------------------------------------------------------
+
+METHODS = {'device': 'xen-fw-handoff', 'floor': 'the bare conversation',
+           'hand': 'a script in dom0'}
+SIZES = [1, 4, 16, 64]
+SAID = re.compile(r'^(\S+) (\w+) .*?(?:done in ([\d.]+) ms: (\d+) handed off, '
+                  r'0 given up, 0 failed|(\d+) us, (\d+) operations|'
+                  r'from ([\d.]+) to ([\d.]+) s)', re.M)
+
+
+def closings(text):
+    """{name: {method: [ms...]}} of the lines of bench.txt."""
+    cells = {}
+    for m in SAID.finditer(text):
+        ms = (float(m[3]) if m[3] else int(m[5]) / 1000 if m[5]
+              else (float(m[8]) - float(m[7])) * 1000)
+        cells.setdefault(m[1], {}).setdefault(m[2], []).append(ms)
+    return cells
+
+
+def idles(text):
+    """{phase: {guest: {what: how many}}} of the lines of idle.txt."""
+    phases = {}
+    for line in text.splitlines():
+        phase, guest, seconds, wakeups, reads, writes = line.split()
+        phases.setdefault(phase, {})[guest] = {
+            'seconds': int(seconds), 'wakeups': int(wakeups),
+            'reads': int(reads), 'writes': int(writes)}
+    return phases
+
+
+def run_lab(name, scenarios, dm_args, settings={}):
+    """Their directories, once all of them have ended well."""
+    status = lab.run(name, scenarios, dm_args, 1500,
+                     lambda text: print(f'{name}: {text}', flush=True),
+                     settings=settings)
+    if status != lab.OK:
+        sys.exit(f'bench: the lab has failed, see build/xen/{name}')
+    return [XEN / name / scenario for scenario in scenarios]
+
+
+def on_xen(args):
+    """In dom0 of a Xen in QEMU's TCG."""
+    # firmware may ask for 16 teardowns
+    bench, idle, healed = run_lab(
+        'bench', ['bench', 'idle', 'linux'], lab.WITH_DEVICE,
+        {'ROUNDS': min(args.runs, 16),
+         'SIZES': ' '.join(str(n) for n in SIZES if n <= args.disks)})
+    [unhealed] = run_lab('bench-without', ['linux'], '')
+
+    cells = closings((bench / 'bench.txt').read_text())
+    ratio = {name: spread([d / f for d, f in zip(c['device'], c['floor'])])
+             for name, c in cells.items()}
+    table('On Xen, in dom0: closing what the firmware has connected, in ms',
+          ['', 'by', 'runs', 'median', 'min', 'max', 'x floor'],
+          [[name, METHODS[method], str(len(ms)), *map(
+              '{:.0f}'.format, (statistics.median(ms), min(ms), max(ms))),
+            f'{ratio[name]["median"]:.2f}' if method == 'device' else '']
+           for name, c in cells.items() for method, ms in c.items()])
+    phases = idles((idle / 'idle.txt').read_text())
+    table('QEMU while its guest stands still',
+          ['', 'seconds', 'wake-ups', 'without the device',
+           'reads and writes', 'without'],
+          [[phase, str(both['device']['seconds']),
+            str(both['device']['wakeups']), str(both['other']['wakeups']),
+            str(both['device']['reads'] + both['device']['writes']),
+            str(both['other']['reads'] + both['other']['writes'])]
+           for phase, both in phases.items()])
+    linux = {}
+    for column, directory in ('with', healed), ('without', unhealed):
+        facts = evidence.evidence(directory)
+        linux[column] = {
+            'rings_at_first_line':
+                len(facts['snapshots']['first-line']['firmware_mapped']),
+            'resets': len(facts['linux']['resets']),
+            'reset_seconds': facts['linux']['reset_seconds'] or 0,
+            'exposed_seconds': facts['linux']['exposed_seconds'] or 0}
+    table('Linux 6.1, whose firmware has connected two disks and a NIC',
+          ['', 'with the device', 'without'],
+          [[text, linux['with'][key], linux['without'][key]] for key, text in (
+              ('rings_at_first_line', "firmware's rings mapped at its first "
+               'line'),
+              ('resets', 'frontends that it resets itself'),
+              ('reset_seconds', 'seconds that this takes'),
+              ('exposed_seconds', 'seconds from its first line until the last '
+               'ring is unmapped'))])
+
+    def median(name):
+        return statistics.median(cells[name]['device'])
+
+    goals = [goal('one disk and one NIC of kernel backends, the floor',
+                  ratio['pair']['median'], 1.5)]
+    many = f'disks-{SIZES[-1]}'
+    if many in cells:
+        goals.append(goal(f'{SIZES[-1]} disks, one',
+                          median(many) / median('disks-1'), 3))
+    goals += [goal(f'wake-ups per second that come with the device, {phase}',
+                   (both['device']['wakeups'] - both['other']['wakeups'])
+                   / both['device']['seconds'], 0.1, '1/s')
+              for phase, both in phases.items()]
+    goals += [goal(f'messages that come with the device, {phase}',
+                   both['device']['reads'] + both['device']['writes']
+                   - both['other']['reads'] - both['other']['writes'], 0, '')
+              for phase, both in phases.items()]
+    goals.append(goal("firmware's rings mapped at Linux's first line",
+                      linux['with']['rings_at_first_line'], 0, ''))
+    return {'ms': cells, 'x_floor': ratio, 'idle': phases, 'linux': linux,
+            'goals': goals}
+
+
+# --- plots -------------------------------------------------------------------
+
+def plot(name, caption, ylabel, lines):
+    """@lines: {label: [(devices, value)...]}, into name.svg by gnuplot."""
+    data = ''.join(f'$d{i} << EOD\n'
+                   + ''.join(f'{x} {y}\n' for x, y in points) + 'EOD\n'
+                   for i, points in enumerate(lines.values()))
+    curves = ', '.join(f"$d{i} with linespoints linewidth 2 title '{label}'"
+                       for i, label in enumerate(lines))
+    script = f"""
+set terminal svg size 800,500 background 'white'
+set output '{OUT / name}.svg'
+set title "{caption}" font ',11'
+set logscale xy
+set xtics (1, 4, 16, 64, 256, 1024)
+set xlabel 'devices'
+set ylabel '{ylabel}'
+set key left top
+set grid
+{data}
+plot {curves}
+"""
+    subprocess.run(['gnuplot'], input=script, text=True, check=True)
+
+
+def plots(report):
+    where = (f'{report["machine"]["cpu"]}, Linux '
+             f'{report["machine"]["kernel"]}, {report["machine"]["qemu"]}')
+    xen, qtest = (report['parts'].get(part) for part in ('xen', 'qtest'))
+    if xen:
+        lines = {label: [(int(name[len('disks-'):]),
+                          statistics.median(c[method]))
+                         for name, c in xen['ms'].items()
+                         if name.startswith('disks-') and method in c]
+                 for method, label in METHODS.items()}
+        linux = xen['linux']['without']
+        lines['Linux itself (disks and a NIC)'] = [
+            (linux['resets'], linux['reset_seconds'] * 1000)]
+        plot('stall', 'How long it takes to close what the firmware has '
+             f'connected\\n{where}; Xen 4.17 in TCG', 'ms', lines)
+    if qtest:
+        lines = {}
+        for cell in qtest['handoffs']:
+            for key, when in (('ops_per_device', 'during'),
+                              ('tail_ops_per_device', 'after')):
+                if cell[key]:
+                    lines.setdefault(f'{cell["backend"]}, {when}', []).append(
+                        (cell['devices'], cell[key] * cell['devices']))
+        plot('operations', f'xenstore operations of a handoff\\n{where}; '
+             'without Xen', 'operations', lines)
+
+
 # --- all parts ---------------------------------------------------------------
 
-PARTS = {'qtest': without_xen}
+PARTS = {'qtest': without_xen, 'xen': on_xen}
 
 
 def machine():
@@ -205,7 +374,9 @@ def main():
     parser.add_argument('--runs', type=int, default=10, metavar='N',
                         help='of each measurement')
     parser.add_argument('--devices', type=int, default=1024, metavar='N',
-                        help='measure handoffs of 1, 4, 16, ... up to N')
+                        help='without Xen: handoffs of 1, 4, 16, ... up to N')
+    parser.add_argument('--disks', type=int, default=64, metavar='N',
+                        help='the same on Xen')
     parser.add_argument('part', nargs='*', help=f'among {" ".join(PARTS)}')
     args = parser.parse_args()
     unknown = [name for name in args.part if name not in PARTS]
@@ -218,15 +389,16 @@ def main():
     report = {'machine': where,
               'parts': {name: PARTS[name](args)
                         for name in args.part or PARTS}}
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(report, indent=1) + '\n')
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / 'report.json').write_text(json.dumps(report, indent=1) + '\n')
+    plots(report)
     print()
     for part in report['parts'].values():
         for g in part['goals']:
             print(f'{"met" if g["met"] else "MISSED":6} {g["got"]:8} '
                   f'{g["unit"]} (at most {g["limit"]}): {g["goal"]}')
     print(f'measured in {time.monotonic() - start:.0f} s, all figures are in '
-          f'{REPORT.relative_to(TOP)}')
+          f'{OUT.relative_to(TOP)}/report.json')
 
 
 if __name__ == '__main__':

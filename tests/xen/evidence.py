@@ -163,8 +163,8 @@ def parse_traces(text, dump, domid):
 
 
 def parse_resets(watched, domid, begin, end):
-    """Frontends that went to 5 or 6 between begin and end, and the seconds
-    from the first of these to the last backend's return to InitWait."""
+    """Frontends that went to 5 or 6 between begin and end, when the first of
+    them did so, and when the last backend returned to InitWait."""
     first = {}
     back = {}
     for m in re.finditer(r'^([\d.]+) /local/domain/(\S+)/state = (\d)$',
@@ -179,12 +179,9 @@ def parse_resets(watched, domid, begin, end):
         if m and state == 2:
             kind = 'vif' if m[1] == 'vif' else 'vbd'
             back.setdefault(f'{kind}/{m[2]}', seconds)
-    if not first:
-        return [], 0
-    ended = [back[d] for d in first if d in back]
-    if len(ended) < len(first):
-        return sorted(first), None
-    return sorted(first), round(max(ended) - min(first.values()), 3)
+    ended = [back.get(d) for d in first]
+    return (sorted(first), min(first.values(), default=None),
+            None if None in ended else max(ended, default=None))
 
 
 def parse_alive(console):
@@ -275,7 +272,7 @@ def snapshot_facts(store, dump, table, domid, created, firmware,
 def linux_facts(directory, domid, firmware, first_line):
     console = read(directory / 'console.log')
     events = parse_events(read(directory / 'events.log'))
-    resets, seconds = parse_resets(
+    resets, reset_from, reset_to = parse_resets(
         read(directory / 'xswatch.log'), domid,
         events.get('first-line', float('inf')),
         events.get('ready', float('inf')))
@@ -305,7 +302,10 @@ def linux_facts(directory, domid, firmware, first_line):
         'firmware_ring_keys_at_first_line': kept,
         'packets_to_firmware': int(packets[1]) if packets else None,
         'resets': resets,
-        'reset_seconds': seconds,
+        'reset_seconds': reset_to and round(reset_to - reset_from, 3),
+        # how long Linux has run while pages of the firmware were mapped
+        'exposed_seconds': reset_to and 'unpaused' in events and round(
+            reset_to - events['unpaused'], 3),
     }
 
 

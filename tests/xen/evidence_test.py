@@ -169,11 +169,11 @@ class Parts(unittest.TestCase):
 
     def test_resets(self):
         self.assertEqual(evidence.parse_resets(WATCHED, '3', 70, 90),
-                         (['vbd/51712', 'vbd/51728'], 0.722))
+                         (['vbd/51712', 'vbd/51728'], 82.703, 83.425))
         self.assertEqual(evidence.parse_resets(WATCHED, '3', 84, 90),
-                         ([], 0))
-        self.assertEqual(evidence.parse_resets(WATCHED, '3', 70, 100)[1],
-                         None)
+                         ([], None, None))
+        self.assertEqual(evidence.parse_resets(WATCHED, '3', 70, 100)[1:],
+                         (82.703, None))
 
     def test_walks(self):
         self.assertEqual(evidence.parse_walks(WATCHED, '3', 60, 83), {

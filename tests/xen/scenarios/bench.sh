@@ -6,6 +6,7 @@
 # shellcheck shell=dash
 
 kill "$WATCH"   # it would read along
+: "${ROUNDS:=2}"
 
 # close_by METHOD
 close_by() {
@@ -27,35 +28,42 @@ close_by() {
     esac
 }
 
-# measure NAME DISKS NICS KIND METHOD...
+# a round: the firmware connects all of them, METHOD closes them
+round() {
+    gate 'firmware' 300
+    request=0 result=''
+    [ "$1" != device ] || request=1
+    xenstore-write "/local/domain/$DOMID/lab/request" $request
+    [ "$1" = device ] || result=$(close_by "$1")
+    pass 'firmware'
+    gate 'asked' 100
+    [ "$1" != device ] || result=$(close_by device)
+    echo "$name $1 $result" >>"$OUT/bench.txt"
+    pass 'asked'
+}
+
+# measure NAME ROUNDS BY-HAND DISKS NICS KIND: so many rounds each, and so many by hand
 measure() {
     # shellcheck disable=SC2034  # guest() reads them
-    name=$1 DISKS=$2 NICS=$3 KIND=$4
-    shift 4
+    name=$1 rounds=$2 by_hand=$3 DISKS=$4 NICS=$5 KIND=$6
     guest
-    start firmware "$ALL" rounds $((ROUNDS * $#)) gates "firmware asked"
-    round=0
-    while [ "$round" -lt "${ROUNDS:=3}" ]; do
-        round=$((round + 1))
-        say "$name: round $round of $ROUNDS"
-        for method in "$@"; do
-            gate 'firmware' 200
-            request=0
-            [ "$method" != device ] || request=1
-            xenstore-write "/local/domain/$DOMID/lab/request" $request
-            [ "$method" = device ] || result=$(close_by "$method")
-            pass 'firmware'
-            gate 'asked' 100
-            [ "$method" != device ] || result=$(close_by device)
-            echo "$name $method $result" >>"$OUT/bench.txt"
-            pass 'asked'
-        done
+    start firmware "$ALL" rounds $((rounds * 2 + by_hand)) gates "firmware asked"
+    for n in $(seq "$rounds"); do
+        say "$name: round $n of $rounds"
+        round device
+        round floor
+        [ "$n" -gt "$by_hand" ] || round hand
     done
     destroy
 }
 
-measure pair 1 1 kernel device floor hand
-measure qdisk 1 0 qemu device floor
-for n in ${SIZES:=1 4}; do
-    measure "disks-$n" "$n" 0 kernel device floor hand
+measure pair "$ROUNDS" "$ROUNDS" 1 1 kernel
+measure qdisk "$ROUNDS" 0 1 0 qemu
+for size in ${SIZES:=1 4}; do
+    # many are slow to connect, and slower to be closed by hand, one after the other
+    if [ "$size" -gt 16 ]; then
+        measure "disks-$size" $(((ROUNDS + 2) / 3)) 0 "$size" 0 kernel
+    else
+        measure "disks-$size" "$ROUNDS" $(((ROUNDS + size - 1) / size)) "$size" 0 kernel
+    fi
 done

@@ -11,7 +11,7 @@ start firmware "$ALL" os 0 gates firmware
 gate 'firmware' 60
 snapshot 'firmware'
 pass 'firmware'
-wait_console 'Linux version' 120
+wait_console 'Linux version' 220
 event first-line
 xl pause "$SCENARIO"
 snapshot 'first-line'
@@ -28,6 +28,7 @@ done
 wait $senders || :
 say "packets put into the firmware's buffers: $(($(packets) - before))"
 xl unpause "$SCENARIO"
-wait_console 'GUEST.*ready' 120
+event unpaused
+wait_console 'GUEST.*ready' 220
 event ready
 snapshot 'os'

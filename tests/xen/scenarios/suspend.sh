@@ -8,7 +8,7 @@ saved=/tmp/$SCENARIO-saved
 
 linux_guest ''
 start firmware "$ALL" os 0
-wait_console 'GUEST.*ready' 120
+wait_console 'GUEST.*ready' 220
 snapshot 'ready'
 # that the announcement comes a second time is nowhere else to be seen
 query checkpoint trace '{"execute":"trace-event-set-state","arguments":{
