@@ -48,7 +48,7 @@ def scenarios():
 
 
 def default_timeout(names):
-    return 120 + 240 * len(names)
+    return 300 + 240 * len(names)
 
 
 # time runs slower here than on real hardware, and never the same
@@ -199,8 +199,9 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         settings={}):
     """Run scenarios NAMES in one lab.
 
-    @settings are variables for the scenarios, @say gets progress lines.  Returns OK, SCENARIO_FAILED (its directory
-    tells) or LAB_FAILED (nothing can be said about all scenarios).
+    @settings are variables for the scenarios, @say gets progress lines.
+    Returns OK, SCENARIO_FAILED (its directory tells) or LAB_FAILED (nothing
+    can be said about all scenarios).
     """
     unknown = [n for n in names if n not in scenarios()]
     if unknown:

@@ -205,6 +205,31 @@ linux_guest() {
     guest 'ramdisk = "/guest/initrd"' "$@" "cmdline = \"$LINUX $words\""
 }
 
+# connected KEY VALUE...: the firmware connects all and returns to the BIOS, which boots an OS
+connected() {
+    start firmware "$ALL" os 0 gates firmware "$@"
+    gate 'firmware' 60
+    snapshot 'firmware'
+    pass 'firmware'
+}
+
+# first_line [COMMAND...]: what there is to see, and COMMAND, while Linux stands at its first line
+first_line() {
+    wait_console 'Linux version' 220
+    event first-line
+    xl pause "$SCENARIO"
+    snapshot 'first-line'
+    "$@"
+    xl unpause "$SCENARIO"
+    event unpaused
+}
+
+ready() {   # Linux is
+    wait_console 'GUEST.*ready' 220
+    event ready
+    snapshot 'os'
+}
+
 # ipxe_guest: iPXE boots from a SAN with its PV netfront, and never closes it.  The SAN's
 # server is dom0, by AoE, and its disk has our firmware in the place of a boot loader, with
 # Linux at hand.  timer_mode: Xen would make up for the missed ticks of the RTC, whose 1024 Hz

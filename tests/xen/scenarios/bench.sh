@@ -60,8 +60,8 @@ measure() {
 measure pair "$ROUNDS" "$ROUNDS" 1 1 kernel
 measure qdisk "$ROUNDS" 0 1 0 qemu
 for size in ${SIZES:=1 4}; do
-    # many are slow to connect, and slower to be closed by hand, one after the other
-    if [ "$size" -gt 16 ]; then
+    # many take long to connect, and longer to be closed by hand, one after the other
+    if [ "$size" -gt 4 ]; then
         measure "disks-$size" $(((ROUNDS + 2) / 3)) 0 "$size" 0 kernel
     else
         measure "disks-$size" "$ROUNDS" $(((ROUNDS + size - 1) / size)) "$size" 0 kernel

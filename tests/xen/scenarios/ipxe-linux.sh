@@ -5,15 +5,6 @@
 # shellcheck shell=dash
 
 ipxe_guest
-start firmware none os 0 boot "$LINUX" gates firmware
-gate 'firmware' 60
-snapshot 'firmware'
-pass 'firmware'
-wait_console 'Linux version' 220
-event first-line
-xl pause "$SCENARIO"
-snapshot 'first-line'
-xl unpause "$SCENARIO"
-wait_console 'GUEST.*ready' 220
-event ready
-snapshot 'os'
+connected firmware none boot "$LINUX"
+first_line
+ready

@@ -6,21 +6,19 @@
 
 no_qemu() { ! pgrep -f 'qemu-dm .*-xen-domid' >/dev/null; }
 
-# tally ROUND: what Xen and dom0 have, into soak.txt
+# tally ROUND: what Xen and dom0 have, into soak.txt; the kernel's workers come and go
 tally() {
     await 60 "QEMU's end" no_qemu
     rm -f /tmp/soak-xen
     dump /tmp/soak-xen
     echo 3 >/proc/sys/vm/drop_caches
     round=$1
-    set -- /proc/[0-9]*
-    processes=$#
     set -- /proc/[0-9]*/fd/*
     echo "round $round" \
         "grants $(grep -c '^(XEN) \[0x' /tmp/soak-xen)" \
         "ports $(grep -c '^(XEN) .*: s=[1-6]' /tmp/soak-xen)" \
         "domains $(xl list | grep -c .)" \
-        "processes $processes" \
+        "processes $(pgrep -v '^kworker' | wc -l)" \
         "files $#" \
         "xenstore $(xenstore-ls | grep -c .)" \
         "dom0_kb $(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)" \

@@ -5,11 +5,7 @@
 # shellcheck shell=dash
 
 linux_guest "xen_emul_unplug=unnecessary" 'maxmem = 320'
-start firmware "$ALL" os 0 gates firmware
-gate 'firmware' 60
-snapshot 'firmware'
-pass 'firmware'
-wait_console 'GUEST.*ready' 180
-snapshot 'os'
+connected
+ready
 properties os announcement connections
 emulated 'os'

@@ -16,8 +16,7 @@ gate 'firmware' 60
 snapshot 'firmware'
 emulated 'firmware'
 pass 'firmware'
-wait_console 'GUEST.*ready' 180
-snapshot 'os'
+ready
 emulated 'os'
 disk 2
 say "waiting for xl vcpu-set, block-attach and network-attach (60 s at most each)"
