@@ -307,17 +307,17 @@ def plot(name, caption, ylabel, lines):
     data = ''.join(f'$d{i} << EOD\n'
                    + ''.join(f'{x} {y}\n' for x, y in points) + 'EOD\n'
                    for i, points in enumerate(lines.values()))
-    curves = ', '.join(f"$d{i} with linespoints linewidth 2 title '{label}'"
+    curves = ', '.join(f"$d{i} with linespoints linewidth 2 pointtype 7 pointsize 0.6 title '{label}'"
                        for i, label in enumerate(lines))
     script = f"""
-set terminal svg size 800,500 background 'white'
+set terminal svg noenhanced size 800,500 background 'white'
 set output '{OUT / name}.svg'
 set title "{caption}" font ',11'
 set logscale xy
 set xtics (1, 4, 16, 64, 256, 1024)
 set xlabel 'devices'
 set ylabel '{ylabel}'
-set key left top
+set key bottom right
 set grid
 {data}
 plot {curves}
@@ -326,8 +326,9 @@ plot {curves}
 
 
 def plots(report):
-    where = (f'{report["machine"]["cpu"]}, Linux '
-             f'{report["machine"]["kernel"]}, {report["machine"]["qemu"]}')
+    machine = report['machine']
+    where = (f'{machine["cpu"]}, Linux {machine["kernel"]}, QEMU '
+             f'{re.search("version ([0-9.]+)", machine["qemu"])[1]}')
     xen, qtest = (report['parts'].get(part) for part in ('xen', 'qtest'))
     if xen:
         lines = {label: [(int(name[len('disks-'):]),
