@@ -223,7 +223,7 @@ def idles(text):
 
 def run_lab(name, scenarios, dm_args, settings={}):
     """Their directories, once all of them have ended well."""
-    status = lab.run(name, scenarios, dm_args, 1500,
+    status = lab.run(name, scenarios, dm_args, 2400,
                      lambda text: print(f'{name}: {text}', flush=True),
                      settings=settings)
     if status != lab.OK:

@@ -286,6 +286,7 @@ snapshot() {    # snapshot TAG: xenstore, event channels and grants as they are 
 
 # shellcheck disable=SC2009  # busybox's pgrep does not see all of a long command line
 model_runs() { ps | grep -q "[x]en-domid $DOMID "; }
+model_gone() { ! model_runs; }
 
 # traces TAG: what dom0 and Xen have of the guest, into traces-TAG.txt and .xen
 traces() {

@@ -25,7 +25,6 @@ say "waiting for xl destroy (60 s at most)"
 timeout 60 xl destroy "$SCENARIO"
 event destroyed
 traces 'destroyed'
-model_gone() { ! model_runs; }
 await 60 "the device model's end" model_gone
 event "device model gone"
 traces 'after'

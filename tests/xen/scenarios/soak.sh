@@ -4,11 +4,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 
-no_qemu() { ! pgrep -f 'qemu-dm .*-xen-domid' >/dev/null; }
-
 # tally ROUND: what Xen and dom0 have, into soak.txt; the kernel's workers come and go
 tally() {
-    await 60 "QEMU's end" no_qemu
+    await 60 "QEMU's end" model_gone
     rm -f /tmp/soak-xen
     dump /tmp/soak-xen
     echo 3 >/proc/sys/vm/drop_caches
@@ -18,7 +16,7 @@ tally() {
         "grants $(grep -c '^(XEN) \[0x' /tmp/soak-xen)" \
         "ports $(grep -c '^(XEN) .*: s=[1-6]' /tmp/soak-xen)" \
         "domains $(xl list | grep -c .)" \
-        "processes $(pgrep -v '^kworker' | wc -l)" \
+        "processes $(cat /proc/[0-9]*/comm 2>/dev/null | grep -vc '^kworker')" \
         "files $#" \
         "xenstore $(xenstore-ls | grep -c .)" \
         "dom0_kb $(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)" \
