@@ -3,8 +3,10 @@
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
 from pathlib import Path
 import re
 import tempfile
@@ -56,6 +58,27 @@ class Log(unittest.TestCase):
                          ['given up', 'left alone'])
         self.assertEqual(len(second['problems']), 1)
         self.assertIn("look at the backend's domain", second['problems'][0])
+
+    def test_table(self):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            handoff_log.table(self.read(LOG)[1:])
+        head, line, left_alone, given_up = out.getvalue().splitlines()
+        self.assertEqual(line.split(), [
+            'web', '5', 'done', '0', '1', '0', '1', '0', '2000.5',
+            *'unplug mask 0x3 at port 0x10'.split()])
+        self.assertEqual(
+            left_alone.strip(),
+            'vif/0: left alone: Connected: the OS connected it')
+        self.assertTrue(given_up.startswith('    vbd/51712: given up after '))
+
+    def test_refused(self):
+        for options in '', ',timeout-ms=60001':
+            life, = self.read(f'qemu-dm: -device xen-fw-handoff{options}: at '
+                              'most one xen-fw-handoff device is permitted\n')
+            self.assertEqual(life['state'], 'refused')
+            self.assertEqual(life['problems'], [
+                'at most one xen-fw-handoff device is permitted'])
 
     def test_other_states(self):
         for text, state in (
