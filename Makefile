@@ -12,6 +12,7 @@ help:
 	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
 	@echo "make bench        how long a handoff takes: tables, plots, build/bench/report.json"
 	@echo "make coverage     which lines of the device the tests without Xen do not reach"
+	@echo "make check        style, documents, the log's grammar: before a commit"
 	@echo "make clean        remove build/; the cache stays, make says where"
 build:
 	@scripts/build.sh
@@ -42,6 +43,8 @@ bench: build
 coverage:
 	@scripts/build.sh coverage
 	@python3 scripts/coverage.py
+check:
+	@scripts/check.sh
 clean:
 	@scripts/clean.sh
-.PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage clean
+.PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage check clean

@@ -1,0 +1,72 @@
+#!/bin/sh
+# check.sh: what can be checked without running anything: make check, before a commit.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$TOP"
+CHECKPATCH=build/qemu/scripts/checkpatch.pl
+[ -e "$CHECKPATCH" ] || die "checkpatch is in QEMU's source, which is not there yet: make build"
+mkdir -p "$CACHE/log"
+apt_setup
+apt_install git perl shellcheck python3-sphinx mandoc
+passed=0 failed=0
+
+# check WHAT COMMAND...: it says nothing and succeeds
+check() {
+    what=$1
+    shift
+    if "$@" </dev/null >"$out" 2>&1 && [ ! -s "$out" ]; then
+        echo "ok: $what"
+        passed=$((passed + 1))
+    else
+        echo "NOT OK: $what"
+        sed 's/^/    /' "$out" | head -n 40
+        failed=$((failed + 1))
+    fi
+}
+
+files() { git ls-files --cached --others --exclude-standard -- "$@"; }
+
+shell_scripts() {
+    files | while read -r f; do
+        case $f in
+        *.sh) echo "$f" ;;
+        *) ! head -n 1 "$f" | grep -q '^#!.*/\(busybox \)\?sh\b' || echo "$f" ;;
+        esac
+    done
+}
+
+# shellcheck disable=SC2046  # names without spaces
+{
+c_style() { perl "$CHECKPATCH" --no-tree --terse --no-summary -f $(files '*.c' '*.h'); }
+shell_style() { shellcheck -x $(shell_scripts); }
+man_pages() { mandoc -T lint -W warning $(files 'packaging/*.[1-8]'); }
+}
+
+spec() {    # as QEMU's own documentation has it, but for this page alone
+    mkdir "$work/spec"
+    cp docs/specs/xen-fw-handoff.txt "$work/spec/index.rst"
+    sphinx-build -q -W -C -D project=spec -b dummy "$work/spec" "$work/doctrees"
+}
+
+machine_paths() {   # they differ from one machine to the next
+    ! git grep --untracked -nIE "(^|[[:space:]=:(,\`][\"']?)/(home|root|work|mnt)/" -- . ':!LICENSE' &&
+        case $TOP in
+        /*/*) ! git grep --untracked -nIF -e "$TOP" -e "$CACHE" -- . ;;
+        esac
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+out=$work/out
+check 'C: checkpatch' c_style
+check 'shell: shellcheck' shell_style
+check 'man pages: mandoc' man_pages
+check 'spec: sphinx' spec
+check "the spec's grammar has every line of the device's log, and no other" python3 scripts/check.py grammar
+check 'README.md and CONTRIBUTING.md: every path is there, every file is in the map' python3 scripts/check.py map
+check 'no path of one machine' machine_paths
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
