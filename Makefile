@@ -13,6 +13,7 @@ help:
 	@echo "make bench        how long a handoff takes: tables, plots, build/bench/report.json"
 	@echo "make coverage     which lines of the device the tests without Xen do not reach"
 	@echo "make check        style, documents, the log's grammar: before a commit"
+	@echo "make deb          a Debian package of QEMU for a Xen host, in build/"
 	@echo "make clean        remove build/; the cache stays, make says where"
 build:
 	@scripts/build.sh
@@ -45,6 +46,8 @@ coverage:
 	@python3 scripts/coverage.py
 check:
 	@scripts/check.sh
+deb:
+	@scripts/deb.sh
 clean:
 	@scripts/clean.sh
-.PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage check clean
+.PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage check deb clean

@@ -1,9 +1,9 @@
 #!/bin/sh
-# build.sh [asan|coverage]: build QEMU with the overlay: newest 10.0.x source of Debian
+# build.sh [asan|coverage|deb]: build QEMU with the overlay: newest 10.0.x source of Debian
 # trixie, fetched and verified by apt, our patches and files on top.  One binary is the
 # device model under test and the outer machine of the lab; asan and coverage are for the
-# tests without Xen only, each in its own directory.  Everything is kept in the cache;
-# build/ only gets links.
+# tests without Xen only, deb is what the package has, each in its own directory.
+# Everything is kept in the cache; build/ only gets links.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -22,12 +22,13 @@ TARGETS="qemu-system-x86_64 tests/unit/test-xen-handoff-ledger tests/qtest/xen-h
 
 # overlay_files: our files that belong into QEMU's tree, by their place there
 overlay_files() {
-    (cd "$TOP" && find hw include docs/specs tests/unit tests/qtest -type f | sort)
+    (cd "$TOP" && find configs hw include docs/specs tests/unit tests/qtest -type f | sort)
 }
 
 # variant NAME: what is built where.  Optimizing less builds faster.  asan: -g1 for line
 # numbers in stacks; gcc's UBSan has no log_path of its own when it shares libasan's runtime.
-# coverage: only our files are counted, so that QEMU exits as fast as ever
+# coverage: only our files are counted, so that QEMU exits as fast as ever.  deb: as
+# debian/rules has it for qemu-system-xen, plus dpkg's flag that is not QEMU's default
 variant() {
     case $1 in
         plain) dir=build ;;
@@ -37,7 +38,20 @@ variant() {
         coverage) dir=build-coverage
             CONFIGURE="$CONFIGURE --enable-gcov -Doptimization=0
                 --extra-cflags=-fprofile-filter-files=hw/.*/xen.*handoff" ;;
-        *) die "no variant $1; usage: scripts/build.sh [asan|coverage]" ;;
+        deb) dir=build-deb TARGETS=qemu-system-i386
+            PACKAGES="$PACKAGES libusb-1.0-0-dev libjpeg-dev libspice-server-dev libcap-ng-dev"
+            CONFIGURE="--python=/usr/bin/python3 --target-list=i386-softmmu
+                --with-devices-i386=xen-fw-handoff --with-pkgversion=xen-fw-handoff
+                --prefix=/usr --sysconfdir=/etc --localstatedir=/var --libexecdir=/usr/lib/qemu
+                --firmwarepath=/usr/share/qemu:/usr/share/seabios:/usr/lib/ipxe/qemu
+                --disable-relocatable --disable-install-blobs --disable-download
+                --disable-containers --disable-docs --disable-debug-info
+                --extra-cflags=-fstack-protector-strong --extra-ldflags=-Wl,--as-needed
+                --disable-tools --without-default-features --enable-avx2
+                --enable-xen --enable-xen-pci-passthrough --disable-tcg --disable-kvm
+                --audio-drv-list= --enable-libusb --enable-pixman --enable-vnc
+                --enable-vnc-jpeg --enable-spice --enable-virtfs --enable-attr --enable-cap-ng" ;;
+        *) die "no variant $1; usage: scripts/build.sh [asan|coverage|deb]" ;;
     esac
 }
 
@@ -89,7 +103,7 @@ configure() {
     echo "$wanted" >"$b/configured"
 }
 
-[ $# -le 1 ] || die "usage: scripts/build.sh [asan|coverage]"
+[ $# -le 1 ] || die "usage: scripts/build.sh [asan|coverage|deb]"
 variant "${1:-plain}"
 need_space 500
 mkdir -p "$CACHE/log"
@@ -100,7 +114,7 @@ apt_install $PACKAGES
 fetch
 tree=$CACHE/tree/${orig##*/}
 b=$tree/qemu/$dir
-[ -e "$b/qemu-system-x86_64" ] || need_space 4000
+[ -e "$b/${TARGETS%% *}" ] || need_space 4000
 compose
 overlay
 configure
