@@ -17,6 +17,8 @@
 #include "hw/xen/xen-handoff-grants.h"
 #include "trace.h"
 
+const XenFwHandoffOps *xen_fw_handoff_ops;
+
 #define PAGE_ENTRIES (4096 / sizeof(grant_entry_v1_t))
 
 #define IN_USE (GTF_reading | GTF_writing)

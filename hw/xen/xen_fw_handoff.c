@@ -11,7 +11,7 @@
  * is made to let go, the teardown (xen-handoff-teardown.c).  A write to port
  * 0x10 takes this way: handoff_io_write(), announce(), handoff(),
  * xen_handoff_teardown().
- * docs/specs/xen-fw-handoff.txt says what the guest can rely on.
+ * docs/specs/xen-fw-handoff.rst says what the guest can rely on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -134,8 +134,6 @@ struct XenFwHandoff {
     XenHandoffReport report;
     XenHandoffGuestLog guest_log;
 };
-
-const XenFwHandoffOps *xen_fw_handoff_ops;
 
 /* --- looking at the guest ------------------------------------------------ */
 

@@ -1,7 +1,7 @@
 /*
  * Xen firmware handoff: what it tells, in the log and over QMP
  *
- * docs/specs/xen-fw-handoff.txt has the grammar of the log.  It is stable: who
+ * docs/specs/xen-fw-handoff.rst has the grammar of the log.  It is stable: who
  * changes a line here changes it there.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

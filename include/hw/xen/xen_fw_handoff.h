@@ -1,7 +1,7 @@
 /*
  * Xen firmware handoff: what others see of it
  *
- * The guest-visible side is docs/specs/xen-fw-handoff.txt.
+ * The guest-visible side is docs/specs/xen-fw-handoff.rst.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
