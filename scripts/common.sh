@@ -70,14 +70,15 @@ logged() {
 }
 
 # apt_setup: apt with its own sources and lists in the cache.  The mirror is the machine's,
-# its configuration is only read.  The lists are refreshed once a day.
+# its configuration is only read.  The lists are refreshed once a day.  With EXTRA_SUITE set,
+# they are others, which have the source packages of that suite, too.
 apt_setup() {
     . /etc/os-release
     [ "${VERSION_CODENAME:-}" = bookworm ] ||
         die "this needs Debian 12 (bookworm), the machine runs ${PRETTY_NAME:-something else}"
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e $key ] || die "no $key: apt-get install debian-archive-keyring"
-    apt=$CACHE/apt
+    apt=$CACHE/apt${EXTRA_SUITE:+-$EXTRA_SUITE}
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
     # shellcheck disable=SC2016
     targets=$(unset APT_CONFIG; apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages') ||
@@ -90,6 +91,7 @@ apt_setup() {
             echo "deb [signed-by=$key] $mirror $s main"
         done
         echo "deb-src [signed-by=$key] $mirror trixie main"
+        [ -z "${EXTRA_SUITE:-}" ] || echo "deb-src [signed-by=$key] $mirror $EXTRA_SUITE main"
         [ -z "$security" ] || {
             echo "deb [signed-by=$key] $security bookworm-security main"
             echo "deb-src [signed-by=$key] $security trixie-security main"
@@ -116,10 +118,10 @@ E
 
 apt_update() {
     if apt-get update >"$CACHE/log/apt-update.log" 2>&1; then
-        cp "$CACHE/apt/sources.list" "$CACHE/apt/sources.list.used"
-        touch "$CACHE/apt/updated"
-    elif [ -e "$CACHE/apt/updated" ]; then
-        say "the mirror cannot be reached, going on with the package lists of $(date -r "$CACHE/apt/updated")"
+        cp "$apt/sources.list" "$apt/sources.list.used"
+        touch "$apt/updated"
+    elif [ -e "$apt/updated" ]; then
+        say "the mirror cannot be reached, going on with the package lists of $(date -r "$apt/updated")"
     else
         die "apt-get update failed, a Debian mirror must be reachable; what apt said is in $CACHE/log/apt-update.log"
     fi
