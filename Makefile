@@ -14,6 +14,8 @@ help:
 	@echo "make coverage     which lines of the device the tests without Xen do not reach"
 	@echo "make check        style, documents, the log's grammar: before a commit"
 	@echo "make deb          a Debian package of QEMU for a Xen host, in build/"
+	@echo "make series       patches with cover letters for QEMU's maintainers, in build/series/"
+	@echo "make check-series builds each of them, with checkpatch.pl, tests and Sphinx"
 	@echo "make clean        remove build/; the cache stays, make says where"
 build:
 	@scripts/build.sh
@@ -48,6 +50,11 @@ check:
 	@scripts/check.sh
 deb:
 	@scripts/deb.sh
+series:
+	@scripts/series.sh
+check-series:
+	@scripts/series.sh check
 clean:
 	@scripts/clean.sh
-.PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage check deb clean
+.PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
+	deb series check-series clean

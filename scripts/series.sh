@@ -1,0 +1,168 @@
+#!/bin/sh
+# series.sh [check]: our changes as patch series for QEMU's maintainers, in build/series/,
+# for QEMU 10.0 and for each version that has a directory in series/.  scripts/series.py
+# says how series/ is read.  With check, each patch is built and read by checkpatch.pl, the
+# tests run on the last one, and the sum for 10.0 has to be what build.sh composes.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+# shellcheck source=scripts/qemu.sh
+. "$(dirname "$0")/qemu.sh"
+
+# Warnings are errors, as in QEMU's own CI; without TPM that would be one in xen-pvh-common.c
+CONFIGURE="$CONFIGURE --enable-werror --enable-tpm"
+UNIT="test-xs-node test-xen-handoff-ledger"
+QTESTS="xen-handoff-test xen-handoff-fuzz device-introspect-test"
+# Debian packages newer QEMUs in unstable, and only there
+EXTRA_SUITE=sid
+
+identity() {    # of who signs the patches off
+    who=$(git -C "$TOP" config user.name || :) mail=$(git -C "$TOP" config user.email || :)
+    case $who@$mail in @* | *@)
+        die "you sign the patches off: git config user.name 'Your Name' && git config user.email you@example.org" ;;
+    esac
+    export GIT_AUTHOR_NAME="$who" GIT_AUTHOR_EMAIL="$mail"
+    export GIT_COMMITTER_NAME="$who" GIT_COMMITTER_EMAIL="$mail"
+    # nothing else of the machine's git configuration changes what is written
+    export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+}
+
+source_of() {   # 10.0: its newest source, as the commit "base" of the repository $repo
+    fetch "$1"
+    name=${version#*:} name=${name%%[+-]*}
+    repo=$CACHE/series/$name
+    [ "$version" != "$(git -C "$repo" log -1 --format=%s base 2>/dev/null)" ] || return 0
+    mkdir -p "$CACHE/series"
+    unpack "$repo"
+    logged "making a repository of it" "$CACHE/log/git.log" sh -c "cd '$repo' && git init -q &&
+        git add -Af && git commit -qm '$version' && git tag base"
+}
+
+commits() { # VERSION: ours on top of it; 10.0 comes first, the others are made of it
+    if [ "$1" = 10.0 ]; then
+        first=$repo
+        python3 "$TOP/scripts/series.py" commit "$repo"
+    else
+        python3 "$TOP/scripts/series.py" port "$repo" "$first" "$TOP/series/$1"
+    fi
+    python3 "$TOP/scripts/series.py" mail "$repo" "$TOP/build/series/$name" "$TOP/series/$1"
+    count=$(git -C "$repo" rev-list --count base..xen-fw-handoff)
+    say "build/series/$name has $count patches"
+}
+
+sum_is_ours() { # what build.sh composes is what all patches add up to
+    index=$CACHE/series/index
+    rm -f "$index"
+    different=$(cd "$TOP/build/qemu/." && export GIT_DIR="$repo/.git" GIT_WORK_TREE=. GIT_INDEX_FILE="$index" &&
+        git read-tree xen-fw-handoff && git add -A -- . ':!configs/devices/i386-softmmu/xen-fw-handoff.mak' && git diff --cached --name-only xen-fw-handoff)
+    [ -z "$different" ] || die "the patches do not add up to build/qemu, different is: $different"
+}
+
+configured() {
+    # shellcheck disable=SC2086
+    set -- $CONFIGURE
+    [ "$*" != "$(cat "$repo/build/configured" 2>/dev/null)" ] || return 0
+    rm -rf "$repo/build"
+    mkdir "$repo/build"
+    (cd "$repo/build" && ../configure "$@") >"$CACHE/log/series-configure.log" 2>&1
+    echo "$*" >"$repo/build/configured"
+}
+
+targets() {     # what there is by now
+    echo qemu-system-x86_64
+    (cd "$repo" && for t in tests/unit/test-xs-node.c tests/unit/test-xen-*.c tests/qtest/xen-*.c; do
+        [ ! -e "$t" ] || echo "${t%.c}"
+    done)
+}
+
+# A new symbol of Kconfig is poisoned for all of QEMU, which would all be built again.  No C
+# file looks at ours, so the headers that have them may keep their time
+symbols() {
+    [ -e "$repo/build/config-poison.h" ] || return 0
+    ! git -C "$repo" grep -q 'CONFIG_XEN_\(FW_HANDOFF\|LOOPBACK\)' HEAD -- '*.[ch]' || return 0
+    old=$CACHE/series/old
+    touch -r "$repo/build/config-poison.h" "$old"
+    ninja -C "$repo/build" config-poison.h
+    touch -r "$old" "$repo/build/config-poison.h" "$repo/build/x86_64-softmmu-config-devices.h"
+}
+
+each_builds() { # what was built once need not be built again
+    n=0
+    for c in $(git -C "$repo" rev-list --reverse base..xen-fw-handoff); do
+        n=$((n + 1))
+        t=$(git -C "$repo" rev-parse "$c^{tree}")
+        ! grep -qx "$t" "$repo/build/builds" 2>/dev/null || continue
+        git -C "$repo" checkout -q --force --detach "$c"
+        configured
+        # shellcheck disable=SC2046
+        { symbols && ninja -C "$repo/build" $(targets); } >"$CACHE/log/series-build.log" 2>&1 || {
+            tail -n 20 "$CACHE/log/series-build.log"
+            git -C "$repo" log -1 --format='%s: does not build'
+            return 1
+        }
+        echo "$t" >>"$repo/build/builds"
+        echo "[$n/$count]"
+    done
+}
+
+style() {       # checkpatch.pl; get_maintainer.pl answers its question whether MAINTAINERS knows all files
+    cd "$repo"
+    scripts/checkpatch.pl --terse --no-summary base..xen-fw-handoff >"$CACHE/log/checkpatch.log" 2>&1 || :
+    ! grep 'ERROR:\|WARNING:' "$CACHE/log/checkpatch.log" | grep -v 'added, moved or deleted file' >&2 ||
+        die "checkpatch.pl of QEMU $name has found these"
+    for f in $(git diff --name-only --diff-filter=A base xen-fw-handoff); do
+        [ -n "$(scripts/get_maintainer.pl --nogit --nogit-fallback --nol -f "$f" 2>&1)" ] ||
+            die "MAINTAINERS knows nobody for $f: add a line to meson.build.patch"
+    done
+    cd "$TOP"
+}
+
+page() {        # QEMU's own configuration of Sphinx, and all pages beside ours: its index has to name it
+    log=$CACHE/log/sphinx.log
+    logged "building the page" "$log" sphinx-build -q -b html -c "$repo/docs" -d "$CACHE/series/doctrees" \
+        -E "$repo/docs/specs" "$CACHE/series/html"
+    ! grep xen-fw-handoff "$log" >&2 || die "sphinx-build of QEMU $name complains of our page"
+    [ -s "$CACHE/series/html/xen-fw-handoff.html" ] || die "sphinx-build made no page of docs/specs/xen-fw-handoff.rst"
+}
+
+tests() {
+    git -C "$repo" checkout -q --force --detach xen-fw-handoff
+    names=
+    for t in $UNIT; do set -- "$@" "tests/unit/$t"; names="$names $t"; done
+    for t in $QTESTS; do set -- "$@" "tests/qtest/$t"; names="$names qtest-x86_64/$t"; done
+    # shellcheck disable=SC2046
+    logged "building the tests of $name" "$CACHE/log/series-build.log" ninja -C "$repo/build" $(targets) "$@"
+    # shellcheck disable=SC2086
+    logged "testing $name" "$CACHE/log/series-test.log" \
+        "$repo/build/pyvenv/bin/meson" test -C "$repo/build" --no-rebuild --timeout-multiplier 5 $names
+}
+
+check() {
+    logged "building $name with each of $count patches" "$CACHE/log/series.log" each_builds
+    style
+    tests
+    page
+    passed="$passed $count on QEMU $name,"
+}
+
+case ${1:-} in '' | check) ;; *) die "usage: scripts/series.sh [check]" ;; esac
+identity
+[ "${1:-}" != check ] || "$TOP/scripts/build.sh" source
+need_space 2000
+mkdir -p "$CACHE/log"
+one_at_a_time
+apt_setup
+# shellcheck disable=SC2086
+apt_install $PACKAGES git perl python3-sphinx python3-sphinx-rtd-theme
+passed=
+for v in 10.0 $(cd "$TOP/series" && echo [0-9]*); do
+    source_of "$v"
+    commits "$v"
+    [ "${1:-}" != check ] || check
+done
+[ "${1:-}" = check ] || exit 0
+repo=$first
+sum_is_ours
+say "passed:$passed each built and read by checkpatch.pl; tests and page of both; the sum is ours"
