@@ -120,11 +120,12 @@ style() {       # checkpatch.pl; get_maintainer.pl answers its question whether 
 }
 
 page() {        # QEMU's own configuration of Sphinx, and all pages beside ours: its index has to name it
-    log=$CACHE/log/sphinx.log
-    logged "building the page" "$log" sphinx-build -q -b html -c "$repo/docs" -d "$CACHE/series/doctrees" \
-        -E "$repo/docs/specs" "$CACHE/series/html"
-    ! grep xen-fw-handoff "$log" >&2 || die "sphinx-build of QEMU $name complains of our page"
-    [ -s "$CACHE/series/html/xen-fw-handoff.html" ] || die "sphinx-build made no page of docs/specs/xen-fw-handoff.rst"
+    log=$CACHE/log/sphinx.log html=$CACHE/series/html
+    rm -rf "$html"
+    logged "building the page of $name" "$log" \
+        sphinx-build -q -b html -c "$repo/docs" -d "$html/doctrees" "$repo/docs/specs" "$html"
+    ! grep 'xen-fw-handoff\.rst' "$log" >&2 || die "sphinx-build of QEMU $name complains of our page"
+    [ -s "$html/xen-fw-handoff.html" ] || die "sphinx-build made no page of docs/specs/xen-fw-handoff.rst"
 }
 
 tests() {
