@@ -138,6 +138,7 @@ make_image() {
         cp "$R/usr/share/qemu/$f.bin" "$t/usr/share/qemu/"
     done
     gcc -O2 -Wall -o "$t/usr/bin/xswatch" "$HERE/tools/xswatch.c" -lxenstore
+    gcc -O2 -Wall -o "$t/usr/bin/xsawait" "$HERE/tools/xsawait.c" -lxenstore
     gcc -O2 -Wall -o "$t/usr/bin/grants" "$HERE/tools/grants.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/qmp" "$HERE/tools/qmp.c"
     gcc -O2 -Wall -o "$t/usr/bin/floor" "$HERE/tools/floor.c" -lxenstore

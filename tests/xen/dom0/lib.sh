@@ -155,7 +155,11 @@ options() {
 start() { options "$@"; xl unpause "$SCENARIO"; }   # start KEY VALUE...: let the guest run
 
 is_at() { [ "$(xenstore-read "/local/domain/$DOMID/data/lab-at" 2>/dev/null)" = "$1" ]; }
-gate() { await "$2" "gate '$1'" is_at "$1"; event "gate $1"; }     # gate NAME SECONDS
+gate() {    # gate NAME SECONDS: the payload is there
+    say "waiting for gate '$1' ($2 s at most)"
+    timeout "$2" xsawait "/local/domain/$DOMID/data/lab-at" "$1" || fail "no gate '$1' within $2 s"
+    event "gate $1"
+}
 pass() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "pass $1"; }
 
 through() { # through POINT...: what there is to see at each
