@@ -16,6 +16,7 @@ help:
 	@echo "make deb          a Debian package of QEMU for a Xen host, in build/"
 	@echo "make series       patches with cover letters for QEMU's maintainers, in build/series/"
 	@echo "make check-series builds each of them, with checkpatch.pl, tests and Sphinx"
+	@echo "make test-deb     install it in a lab's dom0, use it for guests, remove it"
 	@echo "make clean        remove build/; the cache stays, make says where"
 build:
 	@scripts/build.sh
@@ -54,7 +55,11 @@ series:
 	@scripts/series.sh
 check-series:
 	@scripts/series.sh check
+test-deb: build
+	@scripts/deb.sh lab
+	@tests/xen/setup.sh
+	@python3 scripts/test.py --package
 clean:
 	@scripts/clean.sh
 .PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
-	deb series check-series clean
+	deb test-deb series check-series clean

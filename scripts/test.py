@@ -6,13 +6,15 @@ One line per check, the last line is "N passed, N failed".  With names of
 scenarios as arguments only those guests: scripts/test.py naive mixed.  With
 --quick no Xen; with --variant no Xen either, on another build of QEMU.  With
 --matrix all guests on a real Xen and nothing else: make test-xen; with --soak
-only so many of one: make test-soak.
+only so many of one: make test-soak; with --package those of the Debian
+package, installed in dom0: make test-deb.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
 import argparse
 import contextlib
+import json
 import os
 from pathlib import Path
 import re
@@ -230,6 +232,26 @@ def soak(rounds):
                             for what, n in c.items()))
 
 
+def package():
+    """The Debian package, installed, used for guests and removed in dom0."""
+    debs = TOP / 'build' / 'deb'
+    lab.run_package(list(matrix.PACKAGE), debs)
+    scenarios('package', matrix.PACKAGE)
+    ours, = debs.glob('qemu-system-xen-fw-handoff_*.deb')
+    with tempfile.TemporaryDirectory() as work:
+        subprocess.run(['dpkg-deb', '-x', ours, work], check=True)
+        log = Path(work) / 'qemu-dm-readme.log'
+        shutil.copy(TOP / 'build/xen/package/readme/qemu-dm.log', log)
+        done = subprocess.run([f'{work}/usr/bin/xen-fw-handoff-log', '--json',
+                               log], text=True, capture_output=True)
+    seen = [[life[key] for key in ('guest', 'state', 'handed off', 'given up',
+                                   'failed', 'left alone')]
+            for life in json.loads(done.stdout or '[]')]
+    wanted = [['readme', 'done', 1, 0, 0, 0]]
+    result(seen == wanted, "the package's xen-fw-handoff-log shows the guest",
+           '' if seen == wanted else f': {seen}\n{done.stderr}')
+
+
 def main():
     parser = argparse.ArgumentParser(description='Run all tests.')
     parser.add_argument('--quick', action='store_true', help='without Xen')
@@ -239,6 +261,8 @@ def main():
                         help='all guests on a real Xen')
     parser.add_argument('--soak', type=int, metavar='ROUNDS',
                         help='guests one after the other in one dom0')
+    parser.add_argument('--package', action='store_true',
+                        help='the Debian package, installed in dom0')
     parser.add_argument('--fuzz', type=int, default=60, metavar='SECONDS')
     parser.add_argument('scenario', nargs='*',
                         help=f'among {" ".join(matrix.WITH)}')
@@ -252,12 +276,15 @@ def main():
         whole_matrix()
     elif args.soak:
         soak(args.soak)
+    elif args.package:
+        package()
     else:
         if not args.scenario:
             quick(args.variant, args.fuzz)
         if not args.quick and args.variant == 'plain':
             labs(args.scenario or matrix.SHORT)
-    check_log(whole=not (args.scenario or args.matrix or args.soak))
+    check_log(whole=not (args.scenario or args.matrix or args.soak
+                         or args.package))
     print(f'tests took {time.monotonic() - start:.0f} s')
     if failures:
         print('What failed, once more:', *failures, sep='\n')

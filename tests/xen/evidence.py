@@ -350,6 +350,9 @@ def evidence(directory):
                 t if t == 'created' else f'snapshot {t}', 0))},
         'config': dict(re.findall(r'^(\w+) = (.*)$',
                                   read(directory / 'guest.cfg'), re.M)),
+        # what became of it in dom0
+        'package': dict(re.findall(r'^(\w+) (.*?) ?$',
+                                   read(directory / 'package.txt'), re.M)),
         'model_uid': next(map(int, re.findall(
             r'the device model runs as user (\d+)',
             read(directory / 'scenario.log'))), None),

@@ -48,7 +48,7 @@ def scenarios():
 
 
 def default_timeout(names):
-    return 300 + 240 * len(names)
+    return (300 + 240 * len(names)) * PATIENCE
 
 
 # time runs slower here than on real hardware, and never the same
@@ -57,8 +57,41 @@ WITH_DEVICE = '-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000'
 # No scenario waits longer without saying so; the rest is for a busy machine
 SILENCE = 240
 
+# How many times longer everybody waits, on a machine that is busier than that
+PATIENCE = int(os.environ.get('LAB_PATIENCE', 1))
 
-def make_overlay(work, qemu, names, dm_args, settings):
+
+def libraries(binaries):
+    """Their shared libraries that dom0's base image has not."""
+    there = (IMAGE / 'libraries').read_text().split()
+    ldd = subprocess.run(['ldd', *binaries], check=True, capture_output=True,
+                         text=True)
+    return {lib for lib in re.findall(r'=> (/\S+)', ldd.stdout)
+            if Path(lib).name not in there}
+
+
+def add_tools(root, *names):
+    """Programs of this machine for dom0.  Returns their paths."""
+    (root / 'usr' / 'bin').mkdir(parents=True, exist_ok=True)
+    tools = [shutil.which(name) for name in names]
+    for tool in tools:
+        shutil.copy(tool, root / 'usr' / 'bin')
+    return tools
+
+
+def add_packages(root, debs):
+    """Debian packages for dom0 to install, and dpkg to do it.  Returns what
+    needs libraries."""
+    shutil.copytree(debs, root / 'lab' / 'debs')
+    for directory in 'info', 'updates':
+        (root / 'var' / 'lib' / 'dpkg' / directory).mkdir(parents=True)
+    (root / 'var' / 'lib' / 'dpkg' / 'status').touch()
+    return [*add_tools(root, 'dpkg', 'dpkg-deb', 'dpkg-divert', 'dpkg-query',
+                       'dpkg-split', 'tar'),
+            TOP / 'build' / 'qemu' / 'build-deb' / 'qemu-system-i386']
+
+
+def make_overlay(work, qemu, names, dm_args, settings, debs):
     """What belongs to this run, unpacked over dom0's base image."""
     root = work / 'overlay'
     lab = root / 'lab'
@@ -70,19 +103,20 @@ def make_overlay(work, qemu, names, dm_args, settings):
     shutil.copy(HERE / 'dom0' / 'lib.sh', lab)
     for name in names:
         shutil.copy(HERE / 'scenarios' / f'{name}.sh', lab / 'scenarios')
+    settings = {'PATIENCE': PATIENCE, **settings}
+    if debs:
+        binaries = add_packages(root, debs)
+    else:
+        subprocess.run(['strip', '-o', lab / 'qemu-dm', qemu], check=True)
+        binaries = [qemu]
     # libxl's config wants a list of strings
     listed = ''.join(f', "{arg}"' for arg in shlex.split(dm_args))
     (lab / 'run').write_text(f'TODO={shlex.quote(" ".join(names))}\n'
                              f'DM_ARGS={shlex.quote(listed)}\n'
                              + ''.join(f'{key}={shlex.quote(str(value))}\n'
                                        for key, value in settings.items()))
-    subprocess.run(['strip', '-o', lab / 'qemu-dm', qemu], check=True)
-    there = (IMAGE / 'libraries').read_text().split()
-    ldd = subprocess.run(['ldd', qemu], check=True, capture_output=True,
-                         text=True)
-    for lib in re.findall(r'=> (/\S+)', ldd.stdout):
-        if Path(lib).name not in there:
-            shutil.copy(lib, libs)
+    for lib in libraries(binaries):
+        shutil.copy(lib, libs)
     tar = work / 'overlay.tar'
 
     def owned_by_root(info):
@@ -196,12 +230,13 @@ def stop(process):
 
 
 def run(name, names, dm_args='', timeout=None, say=print, keep=False,
-        settings={}):
+        settings={}, debs=None):
     """Run scenarios NAMES in one lab.
 
-    @settings are variables for the scenarios, @say gets progress lines.
-    Returns OK, SCENARIO_FAILED (its directory tells) or LAB_FAILED (nothing
-    can be said about all scenarios).
+    @settings are variables for the scenarios, @say gets progress lines.  With
+    a directory of Debian packages, @debs, dom0 installs these, and the device
+    model is that of our package.  Returns OK, SCENARIO_FAILED (its directory
+    tells) or LAB_FAILED (nothing can be said about all scenarios).
     """
     unknown = [n for n in names if n not in scenarios()]
     if unknown:
@@ -227,7 +262,7 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         cleanup.callback(shutil.rmtree, work, ignore_errors=True)
         # of our own: the link's target may be rebuilt meanwhile
         qemu = Path(shutil.copy(QEMU, work / 'qemu-system-x86_64'))
-        overlay = make_overlay(work, qemu, names, dm_args, settings)
+        overlay = make_overlay(work, qemu, names, dm_args, settings, debs)
         with open(work / 'out.img', 'wb') as f:
             f.truncate(OUT_SIZE)
         monitor = work / 'monitor'
@@ -242,7 +277,7 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         console = Console(out / 'serial.log', say)
         end = time.monotonic() + timeout
         while (process.poll() is None and time.monotonic() < end
-               and time.monotonic() < console.heard + SILENCE):
+               and time.monotonic() < console.heard + SILENCE * PATIENCE):
             console.poll()
             time.sleep(0.2)
         console.poll()
@@ -295,6 +330,13 @@ def run_soak(rounds):
     return run('soak', ['soak'], WITH_DEVICE, 120 + 60 * rounds,
                say=lambda text: print(f'soak: {text}', flush=True),
                settings={'ROUNDS': rounds})
+
+
+def run_package(names, debs):
+    """The package and the packages with its data, as an administrator has
+    them, in the directory package."""
+    return run('package', names, debs=debs,
+               say=lambda text: print(f'package: {text}', flush=True))
 
 
 def run_matrix(names):

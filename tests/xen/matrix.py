@@ -18,6 +18,7 @@ CELLS = []      # (group, what it is, scenario)
 WITH = {}       # of guests with the device: {scenario: check}
 SHORT = []      # those of them that "make test" runs
 WITHOUT = {}    # of guests without it
+PACKAGE = {}    # of guests with the device model of the Debian package
 
 # What cannot be had here, (group, what it is, why)
 ABSENT = [
@@ -523,6 +524,36 @@ def soak(facts):
     for what, less in ('dom0_kb', 8 << 10), ('xen_mb', 2):
         yield (f'{what}: not less is free in the end than after round 1',
                last[what] > first[what] - less, True)
+
+
+def readme_packaged(facts):
+    """The same with the package's device model, and its example."""
+    lines = [dict(re.findall(r'^ *(device_model_\w+) = (.*)$',
+                             (TOP / path).read_text(), re.M))
+             for path in ('README.md', 'packaging/guest.cfg')]
+    yield ("README.md and the package's example have the same lines",
+           lines[0], lines[1])
+    yield ("the guest has README.md's device model",
+           facts['config']['device_model_override'],
+           lines[0]['device_model_override'])
+    yield from readme(facts)
+
+
+def package(facts):
+    yield ("the guest's device model, by default, is the package's",
+           [facts['config'].get('device_model_override'),
+            facts['package']['runs']],
+           [None, '/usr/libexec/xen-fw-handoff/qemu-system-i386'])
+    yield from firmware_connected(facts, DISKS[1:])
+    yield from scrubbed(facts, 'os', 1)
+    yield from said(facts, HANDED_OFF.format(1, 0))
+    yield from linux_works(facts)
+    yield ("a package that is removed leaves nothing, Debian's is the default",
+           [facts['package'][key] for key in ('default', 'diverted', 'left')],
+           ["Debian's", '', ''])
+
+
+PACKAGE.update({'readme': readme_packaged, 'package': package})
 
 
 @without

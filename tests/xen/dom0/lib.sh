@@ -14,7 +14,7 @@ event() { read -r up _ </proc/uptime; echo "$up $*" >>"$OUT/events.log"; }
 # await SECONDS WHAT COMMAND...: until COMMAND succeeds; says so first, for whoever reads
 # the console of a lab that hangs
 await() {
-    limit=$1 what=$2
+    limit=$(($1 * PATIENCE)) what=$2
     shift 2
     say "waiting for $what ($limit s at most)"
     read -r up _ </proc/uptime
@@ -52,6 +52,19 @@ present() { # the toolstack has made the guest
     event created
     xenstore-ls -fp /local/domain >"$OUT/snapshot-created-xenstore.txt"
 }
+
+# model: the lines of the config about the device model under test: our binary, or the
+# package's, that knows by itself where Debian has its data
+model() {
+    if [ -d /lab/debs ]; then
+        grep '^device_model_override' "$EXAMPLE"
+        echo 'device_model_args = [ ]'
+    else
+        echo 'device_model_override = "/lab/qemu-dm"'
+        echo 'device_model_args = [ "-L", "/usr/share/qemu", "-L", "/usr/share/seabios" ]'
+    fi
+}
+EXAMPLE=/usr/share/doc/qemu-system-xen-fw-handoff/examples/guest.cfg
 
 # guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), more DISKS
 # of the kernel with every fourth QEMU's unless all are to be of one KIND, a kernel's NIC or
@@ -97,8 +110,7 @@ usb = 0
 xen_platform_pci = ${PLATFORM:-1}
 serial = "file:$OUT/firmware.log"
 kernel = "/guest/vmlinuz"
-device_model_override = "/lab/qemu-dm"
-device_model_args = [ "-L", "/usr/share/qemu", "-L", "/usr/share/seabios" ]
+$(model)
 device_model_args_hvm = [ "-fw_cfg", "name=genroms/labfw.rom,file=/guest/labfw.rom"$DM_ARGS ]
 disk = [ $disks ]
 vif = [ $vifs ]
@@ -110,8 +122,8 @@ C
     for line in "$@"; do
         echo "$line" >>"$OUT/guest.cfg"
     done
-    say "waiting for xl create (60 s at most)"
-    timeout 60 xl -vvv create -p "$OUT/guest.cfg" >"$OUT/xl-create.log" 2>&1 ||
+    say "waiting for xl create ($((60 * PATIENCE)) s at most)"
+    timeout $((60 * PATIENCE)) xl -vvv create -p "$OUT/guest.cfg" >"$OUT/xl-create.log" 2>&1 ||
         {
             grep -v debug: "$OUT/xl-create.log"
             cat "/var/log/xen/qemu-dm-$SCENARIO.log"
@@ -156,8 +168,10 @@ start() { options "$@"; xl unpause "$SCENARIO"; }   # start KEY VALUE...: let th
 
 is_at() { [ "$(xenstore-read "/local/domain/$DOMID/data/lab-at" 2>/dev/null)" = "$1" ]; }
 gate() {    # gate NAME SECONDS: the payload is there
-    say "waiting for gate '$1' ($2 s at most)"
-    timeout "$2" xsawait "/local/domain/$DOMID/data/lab-at" "$1" || fail "no gate '$1' within $2 s"
+    limit=$(($2 * PATIENCE))
+    say "waiting for gate '$1' ($limit s at most)"
+    timeout $limit xsawait "/local/domain/$DOMID/data/lab-at" "$1" ||
+        fail "no gate '$1' within $limit s"
     event "gate $1"
 }
 pass() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "pass $1"; }
@@ -288,8 +302,9 @@ snapshot() {    # snapshot TAG: xenstore, event channels and grants as they are 
     grants "$DOMID" >"$OUT/snapshot-$1-grants.txt"
 }
 
-# shellcheck disable=SC2009  # busybox's pgrep does not see all of a long command line
-model_runs() { ps | grep -q "[x]en-domid $DOMID "; }
+# busybox has no pgrep here
+model_pid() { ps | awk -v id="$DOMID" '$0 ~ "[x]en-domid " id " " { print $1; exit }'; }
+model_runs() { [ -n "$(model_pid)" ]; }
 model_gone() { ! model_runs; }
 
 # traces TAG: what dom0 and Xen have of the guest, into traces-TAG.txt and .xen
@@ -363,8 +378,8 @@ gone() { ! xl domid "$SCENARIO" >/dev/null 2>&1; }
 
 destroy() { # the guest, and what was made for it
     if ! gone; then
-        say "waiting for xl destroy (60 s at most)"
-        timeout 60 xl destroy "$SCENARIO" 2>&1 | grep -v '^$' || :
+        say "waiting for xl destroy ($((60 * PATIENCE)) s at most)"
+        timeout $((60 * PATIENCE)) xl destroy "$SCENARIO" 2>&1 | grep -v '^$' || :
         await 30 "the domain's end" gone
     fi
     for loop in $LOOPS; do

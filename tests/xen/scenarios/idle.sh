@@ -7,8 +7,7 @@
 # shellcheck shell=dash
 
 counts() {
-    # shellcheck disable=SC2009  # busybox's pgrep does not see all of a long command line
-    pid=$(ps | awk -v id="$DOMID" '/awk/ { next } $0 ~ "xen-domid " id " " { print $1; exit }')
+    pid=$(model_pid)
     cat "/proc/$pid/task/"*/status "/proc/$pid/io" | awk '
         /^voluntary_ctxt_switches:/ { wakeups += $2 }
         /^syscr:/ { reads = $2 }
