@@ -233,9 +233,10 @@ def run_lab(name, scenarios, dm_args, settings={}):
 
 def on_xen(args):
     """In dom0 of a Xen in QEMU's TCG."""
-    # firmware may ask for 16 teardowns
+    # firmware may ask for 16 teardowns; dom0's one CPU may need long for many
     bench, idle, healed = run_lab(
-        'bench', ['bench', 'idle', 'linux'], lab.WITH_DEVICE,
+        'bench', ['bench', 'idle', 'linux'],
+        lab.WITH_DEVICE.replace('=30000', '=60000'),
         {'ROUNDS': min(args.runs, 16),
          'SIZES': ' '.join(str(n) for n in SIZES if n <= args.disks)})
     [unhealed] = run_lab('bench-without', ['linux'], '')
@@ -290,9 +291,10 @@ def on_xen(args):
                    (both['device']['wakeups'] - both['other']['wakeups'])
                    / both['device']['seconds'], 0.1, '1/s')
               for phase, both in phases.items()]
-    goals += [goal(f'messages that come with the device, {phase}',
-                   both['device']['reads'] + both['device']['writes']
-                   - both['other']['reads'] - both['other']['writes'], 0, '')
+    goals += [goal(f'messages per second that come with it, {phase}',
+                   (both['device']['reads'] + both['device']['writes']
+                    - both['other']['reads'] - both['other']['writes'])
+                   / both['device']['seconds'], 0.1, '1/s')
               for phase, both in phases.items()]
     goals.append(goal("firmware's rings mapped at Linux's first line",
                       linux['with']['rings_at_first_line'], 0, ''))

@@ -62,7 +62,7 @@ measure qdisk "$ROUNDS" 0 1 0 qemu
 for size in ${SIZES:=1 4}; do
     # many take long to connect, and longer to be closed by hand, one after the other
     if [ "$size" -gt 4 ]; then
-        measure "disks-$size" $(((ROUNDS + 3) / 4)) 0 "$size" 0 kernel
+        measure "disks-$size" $((1 + 64 / size)) 0 "$size" 0 kernel
     else
         measure "disks-$size" "$ROUNDS" $(((ROUNDS + size - 1) / size)) "$size" 0 kernel
     fi
