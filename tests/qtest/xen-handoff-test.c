@@ -1266,13 +1266,13 @@ static void test_migration_refused(void)
     save_to(s, uri);
     story_end(s);
 
-    s = story(WITHOUT, ONE_DISK "-incoming defer ");
+    /* no disk: QEMU 10.2 aborts when it has to exit here with one */
+    s = story(WITHOUT, "-incoming defer ");
     qtest_set_expected_status(s->qts, EXIT_FAILURE);
     qtest_qmp_assert_success(s->qts, "{'execute': 'migrate-incoming', "
                              "'arguments': {'uri': %s}}", uri);
     qtest_wait_qemu(s->qts);
-    g_assert_cmpint(log_count(s, "Unknown savevm section or instance "
-                                 "'xen-fw-handoff'"), >=, 1);
+    g_assert_cmpint(log_count(s, "section or instance 'xen-fw-handoff'"), >=, 1);
     story_free(s);
     unlink(path);
 }
