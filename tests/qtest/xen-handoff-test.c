@@ -1272,7 +1272,8 @@ static void test_migration_refused(void)
     qtest_qmp_assert_success(s->qts, "{'execute': 'migrate-incoming', "
                              "'arguments': {'uri': %s}}", uri);
     qtest_wait_qemu(s->qts);
-    g_assert_cmpint(log_count(s, "section or instance 'xen-fw-handoff'"), >=, 1);
+    g_assert_cmpint(log_count(s, "section or instance 'xen-fw-handoff'"), >=,
+                    1);
     story_free(s);
     unlink(path);
 }
