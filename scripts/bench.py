@@ -197,13 +197,16 @@ METHODS = {'device': 'xen-fw-handoff', 'floor': 'the bare conversation',
 SIZES = [1, 4, 16, 64]
 SAID = re.compile(r'^(\S+) (\w+) .*?(?:done in ([\d.]+) ms: (\d+) handed off, '
                   r'0 given up, 0 failed|(\d+) us, (\d+) operations|'
-                  r'from ([\d.]+) to ([\d.]+) s)', re.M)
+                  r'from ([\d.]+) to ([\d.]+) s)')
 
 
 def closings(text):
     """{name: {method: [ms...]}} of the lines of bench.txt."""
     cells = {}
-    for m in SAID.finditer(text):
+    for line in text.splitlines():
+        m = SAID.match(line)
+        if not m:
+            sys.exit(f'bench: this is no complete handoff: {line}')
         ms = (float(m[3]) if m[3] else int(m[5]) / 1000 if m[5]
               else (float(m[8]) - float(m[7])) * 1000)
         cells.setdefault(m[1], {}).setdefault(m[2], []).append(ms)
@@ -262,12 +265,17 @@ def on_xen(args):
     linux = {}
     for column, directory in ('with', healed), ('without', unhealed):
         facts = evidence.evidence(directory)
+        resets = facts['linux']['resets']
         linux[column] = {
             'rings_at_first_line':
                 len(facts['snapshots']['first-line']['firmware_mapped']),
-            'resets': len(facts['linux']['resets']),
-            'reset_seconds': facts['linux']['reset_seconds'] or 0,
-            'exposed_seconds': facts['linux']['exposed_seconds'] or 0}
+            'resets': len(resets)}
+        for key in 'reset_seconds', 'exposed_seconds':
+            seconds = facts['linux'][key] if resets else 0
+            if seconds is None:
+                sys.exit('bench: Linux has not ended its resets, see '
+                         f'{directory.relative_to(TOP)}')
+            linux[column][key] = seconds
     table('Linux 6.1, whose firmware has connected two disks and a NIC',
           ['', 'with the device', 'without'],
           [[text, linux['with'][key], linux['without'][key]] for key, text in (
