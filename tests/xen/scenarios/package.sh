@@ -13,13 +13,9 @@ ln -s xen-fw-handoff/device-model /usr/libexec/xen-qemu-system-i386
 model() { echo 'device_model_args = [ ]'; }
 linux_guest "" "$EMULATED_NIC" 'vga = "stdvga"' 'nographic = 0' 'vnc = 1' 'keymap = "de"'
 # a disk of QEMU's own is in no time limit
-start firmware vbd/51728 os 0 gates firmware
-gate 'firmware' 60
-snapshot 'firmware'
+connected firmware vbd/51728
 echo "runs $(readlink "/proc/$(model_pid)/exe")" >"$OUT/package.txt"
-pass 'firmware'
-wait_console 'GUEST.*ready' 180
-snapshot 'os'
+ready
 destroy
 
 PATH="/usr/bin:$PATH" /usr/bin/dpkg --force-bad-path --remove qemu-system-xen-fw-handoff
