@@ -14,9 +14,9 @@ help:
 	@echo "make coverage     which lines of the device the tests without Xen do not reach"
 	@echo "make check        style, documents, the log's grammar: before a commit"
 	@echo "make deb          a Debian package of QEMU for a Xen host, in build/"
+	@echo "make test-deb     install it in a lab's dom0, use it for guests, remove it"
 	@echo "make series       patches with cover letters for QEMU's maintainers, in build/series/"
 	@echo "make check-series builds each of them, with checkpatch.pl, tests and Sphinx"
-	@echo "make test-deb     install it in a lab's dom0, use it for guests, remove it"
 	@echo "make clean        remove build/; the cache stays, make says where"
 build:
 	@scripts/build.sh
