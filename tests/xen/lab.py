@@ -91,7 +91,7 @@ def add_packages(root, debs):
             TOP / 'build' / 'qemu' / 'build-deb' / 'qemu-system-i386']
 
 
-def make_overlay(work, qemu, names, dm_args, settings, debs):
+def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
     """What belongs to this run, unpacked over dom0's base image."""
     root = work / 'overlay'
     lab = root / 'lab'
@@ -109,6 +109,9 @@ def make_overlay(work, qemu, names, dm_args, settings, debs):
     else:
         subprocess.run(['strip', '-o', lab / 'qemu-dm', qemu], check=True)
         binaries = [qemu]
+    if gdb:
+        settings = {**settings, 'GDB': 1, 'PATIENCE': 1000}
+        binaries += add_tools(root, 'gdbserver')
     # libxl's config wants a list of strings
     listed = ''.join(f', "{arg}"' for arg in shlex.split(dm_args))
     (lab / 'run').write_text(f'TODO={shlex.quote(" ".join(names))}\n'
@@ -129,7 +132,7 @@ def make_overlay(work, qemu, names, dm_args, settings, debs):
     return tar
 
 
-def command(qemu, image, work, overlay, out, monitor):
+def command(qemu, image, work, overlay, out, monitor, gdb):
     def disk(name, path, options):
         return ['-drive', f'file={path},if=none,id={name},format=raw{options}',
                 '-device', f'virtio-blk-pci,drive={name}']
@@ -144,6 +147,7 @@ def command(qemu, image, work, overlay, out, monitor):
         '-chardev', f'file,id=live,path={out}/live.log',
         '-device', 'virtio-serial-pci',
         '-device', 'virtserialport,chardev=live,name=live',
+        *gdb,
         *disk('base', image / 'dom0.tar', ',snapshot=on'),
         *disk('overlay', overlay, ',readonly=on'),
         *disk('out', work / 'out.img', ''),
@@ -192,7 +196,7 @@ class Console:
             self.say(text)
         elif ': ends with status' in text:
             self.say(f'{text} after {now - self.began:.0f} s')
-        elif 'FAIL' in text:
+        elif 'FAIL' in text or 'waits for gdb' in text:
             self.say(text)
 
 
@@ -230,13 +234,14 @@ def stop(process):
 
 
 def run(name, names, dm_args='', timeout=None, say=print, keep=False,
-        settings={}, debs=None):
+        settings={}, debs=None, gdb=False):
     """Run scenarios NAMES in one lab.
 
     @settings are variables for the scenarios, @say gets progress lines.  With
     a directory of Debian packages, @debs, dom0 installs these, and the device
-    model is that of our package.  Returns OK, SCENARIO_FAILED (its directory
-    tells) or LAB_FAILED (nothing can be said about all scenarios).
+    model is that of our package.  With @gdb, each guest's device model waits
+    for gdb, and nobody is in a hurry.  Returns OK, SCENARIO_FAILED (its
+    directory tells) or LAB_FAILED (nothing can be said about all scenarios).
     """
     unknown = [n for n in names if n not in scenarios()]
     if unknown:
@@ -247,7 +252,10 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         if not needed.exists():
             say(f'{needed} is missing: run {maker}')
             return LAB_FAILED
-    timeout = timeout or default_timeout(names)
+    if gdb and not shutil.which('gdbserver'):
+        say('gdbserver is missing: apt install gdb gdbserver')
+        return LAB_FAILED
+    timeout = timeout or (86400 if gdb else default_timeout(names))
     out = TOP / 'build' / 'xen' / name
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -262,11 +270,14 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         cleanup.callback(shutil.rmtree, work, ignore_errors=True)
         # of our own: the link's target may be rebuilt meanwhile
         qemu = Path(shutil.copy(QEMU, work / 'qemu-system-x86_64'))
-        overlay = make_overlay(work, qemu, names, dm_args, settings, debs)
+        overlay = make_overlay(work, qemu, names, dm_args, settings, debs,
+                               gdb)
         with open(work / 'out.img', 'wb') as f:
             f.truncate(OUT_SIZE)
         monitor = work / 'monitor'
-        args = command(qemu, image, work, overlay, out, monitor)
+        args = command(qemu, image, work, overlay, out, monitor, [
+            '-chardev', f'socket,id=gdb,path={work}/gdb,server=on,wait=off',
+            '-device', 'virtserialport,chardev=gdb,name=gdb'] if gdb else [])
         (out / 'command').write_text(shlex.join(args) + '\n')
         with open(out / 'qemu.log', 'wb') as log:
             process = subprocess.Popen(args, stdin=subprocess.DEVNULL,
@@ -274,10 +285,15 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         cleanup.callback(stop, process)
         say(f'booting Xen and dom0 for {" ".join(names)} '
             f'({timeout:.0f} s at most)')
+        if gdb:
+            say('when a device model waits: gdb build/qemu-system-x86_64 '
+                '-ex "set sysroot /" -ex "set remotetimeout 60" '
+                f'-ex "target remote {work}/gdb"')
         console = Console(out / 'serial.log', say)
         end = time.monotonic() + timeout
         while (process.poll() is None and time.monotonic() < end
-               and time.monotonic() < console.heard + SILENCE * PATIENCE):
+               and (gdb or time.monotonic() < console.heard
+                    + SILENCE * PATIENCE)):
             console.poll()
             time.sleep(0.2)
         console.poll()
@@ -373,6 +389,8 @@ def main():
     parser.add_argument('--timeout', type=float, metavar='S')
     parser.add_argument('--keep', action='store_true',
                         help='leave QEMU running after a time-out')
+    parser.add_argument('--gdb', action='store_true',
+                        help='stop each guest\'s device model for gdb')
     parser.add_argument('scenario', nargs='+',
                         help=f'any of: {" ".join(scenarios())}')
     args = parser.parse_args()
@@ -383,7 +401,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     subprocess.run([HERE / 'setup.sh'], check=True)
     return run(args.name, args.scenario, args.dm_args, args.timeout, say,
-               args.keep)
+               args.keep, gdb=args.gdb)
 
 
 if __name__ == '__main__':

@@ -46,6 +46,17 @@ qcow2() {   # qcow2 N: make disk N, with an image in this format
 
 OPENBSD="callback early unplug=3 late"
 
+# debug: stop the device model until gdb, outside, lets it go on
+traced() { ! grep -q '^TracerPid:[[:space:]]*0$' "/proc/$1/status"; }
+debug() {
+    pid=$(model_pid)
+    exec 3<>/dev/vport0p2
+    say "the device model waits for gdb"
+    echo >&3    # is written when gdb is there, which gdbserver takes for granted
+    gdbserver --attach - "$pid" <&3 >&3 2>"$OUT/gdbserver.log" &
+    await 60 gdbserver traced "$pid"
+}
+
 present() { # the toolstack has made the guest
     DOMID=$(xl domid "$SCENARIO")
     echo "$DOMID" >"$OUT/domid"
@@ -130,6 +141,7 @@ C
             fail "xl create"
         }
     present
+    [ -z "$GDB" ] || debug
 }
 
 # dead_backend NAME: a disk as the toolstack makes it, but that nobody is behind its backend:
