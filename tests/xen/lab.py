@@ -120,38 +120,40 @@ def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
                                        for key, value in settings.items()))
     for lib in libraries(binaries):
         shutil.copy(lib, libs)
-    tar = work / 'overlay.tar'
 
     def owned_by_root(info):
         info.uid = info.gid = 0
         return info
 
-    with tarfile.open(tar, 'w') as t:
+    with tarfile.open(work / 'overlay.tar', 'w') as t:
         t.add(root, '.', filter=owned_by_root)
     shutil.rmtree(root)
-    return tar
 
 
-def command(qemu, image, work, overlay, out, monitor, gdb):
-    def disk(name, path, options):
+def command(image, work, out, monitor, gdb):
+    """QEMU with the files in WORK, its output in OUT, its MONITOR a chardev."""
+    def disk(name, path, options=''):
         return ['-drive', f'file={path},if=none,id={name},format=raw{options}',
                 '-device', f'virtio-blk-pci,drive={name}']
 
+    def port(name, kind, options):
+        return ['-chardev', f'{kind},id={name},{options}',
+                '-device', f'virtserialport,chardev={name},name={name}']
+
     return [
-        str(qemu), '-accel', 'tcg,thread=multi', '-cpu', 'max,-rdtscp',
+        f'{work}/qemu-system-x86_64', '-accel', 'tcg,thread=multi',
+        '-cpu', 'max,-rdtscp',
         '-M', 'q35', '-m', '3G', '-smp', '1', '-nodefaults',
-        '-display', 'none', '-no-reboot', '-L', str(image / 'bios'),
-        '-serial', f'file:{out}/serial.log',
-        '-chardev', f'socket,id=monitor,path={monitor},server=on,wait=off',
-        '-mon', 'monitor',
-        '-chardev', f'file,id=live,path={out}/live.log',
+        '-display', 'none', '-no-reboot', '-L', f'{image}/bios',
+        '-serial', f'file:{out}/serial.log', '-monitor', monitor,
         '-device', 'virtio-serial-pci',
-        '-device', 'virtserialport,chardev=live,name=live',
-        *gdb,
-        *disk('base', image / 'dom0.tar', ',snapshot=on'),
-        *disk('overlay', overlay, ',readonly=on'),
-        *disk('out', work / 'out.img', ''),
-        '-kernel', str(image / 'xen'), '-append', XEN_ARGS,
+        *port('live', 'file', f'path={out}/live.log'),
+        *(port('gdb', 'socket', f'path={work}/gdb,server=on,wait=off')
+          if gdb else []),
+        *disk('base', f'{image}/dom0.tar', ',snapshot=on'),
+        *disk('overlay', f'{work}/overlay.tar', ',readonly=on'),
+        *disk('out', f'{work}/out.img'),
+        '-kernel', f'{image}/xen', '-append', XEN_ARGS,
         '-initrd', f'{image}/vmlinux {DOM0_ARGS},{image}/stage1.cpio',
     ]
 
@@ -208,20 +210,31 @@ def fetch(work, out):
             t.extractall(out)
 
 
-def keep_state(monitor, out, say):
+def keep_state(monitor, hang):
     """Of a lab that hangs: what can be looked at, and what can be run on."""
+    hang.mkdir()
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as s:
         s.settimeout(300)
         s.connect(str(monitor))
         # the prompt returns when the migration is done
         s.sendall(b'stop\ninfo registers -a\ninfo lapic\ninfo irq\n'
-                  b'migrate "exec:gzip -1 >' + bytes(out / 'hang.gz')
+                  b'migrate "exec:gzip -1 >' + bytes(hang / 'state.gz')
                   + b'"\ninfo migrate\nquit\n')
-        with open(out / 'hang.txt', 'wb') as f:
+        with open(hang / 'registers.txt', 'wb') as f:
             while data := s.recv(65536):
                 f.write(data)
-        say(f'its state is in {os.path.relpath(out)}/hang.txt and, for '
-            '-incoming "exec:gunzip -c hang.gz", hang.gz')
+
+
+def keep_files(image, work, hang, gdb):
+    """What the machine in HANG runs on with, and the script that has it."""
+    for name in 'qemu-system-x86_64', 'overlay.tar', 'out.img':
+        shutil.move(work / name, hang)
+    line = shlex.join([*command(image, '.', '.', 'stdio', gdb),
+                       '-incoming', 'exec:gunzip -c state.gz'])
+    run = hang / 'run'
+    run.write_text(f'#!/bin/sh\ncd "$(dirname "$0")" || exit\n'
+                   f'exec {line} "$@"\n')
+    run.chmod(0o755)
 
 
 def stop(process):
@@ -270,14 +283,12 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         cleanup.callback(shutil.rmtree, work, ignore_errors=True)
         # of our own: the link's target may be rebuilt meanwhile
         qemu = Path(shutil.copy(QEMU, work / 'qemu-system-x86_64'))
-        overlay = make_overlay(work, qemu, names, dm_args, settings, debs,
-                               gdb)
+        make_overlay(work, qemu, names, dm_args, settings, debs, gdb)
         with open(work / 'out.img', 'wb') as f:
             f.truncate(OUT_SIZE)
-        monitor = work / 'monitor'
-        args = command(qemu, image, work, overlay, out, monitor, [
-            '-chardev', f'socket,id=gdb,path={work}/gdb,server=on,wait=off',
-            '-device', 'virtserialport,chardev=gdb,name=gdb'] if gdb else [])
+        monitor, hang = work / 'monitor', out / 'hang'
+        args = command(image, work, out,
+                       f'unix:{monitor},server=on,wait=off', gdb)
         (out / 'command').write_text(shlex.join(args) + '\n')
         with open(out / 'qemu.log', 'wb') as log:
             process = subprocess.Popen(args, stdin=subprocess.DEVNULL,
@@ -302,12 +313,16 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
             say(f'TIME-OUT after {time.monotonic() - console.start:.0f} s; '
                 f'the last sign of life: {console.last}')
             if not keep:
-                keep_state(monitor, out, say)
+                keep_state(monitor, hang)
         fetch(work, out)
         if timed_out and keep:
             cleanup.pop_all()
             say(f'QEMU goes on as process {process.pid}, '
                 f'its monitor is {monitor}')
+        elif timed_out:
+            keep_files(image, work, hang, gdb)
+            say(f'its registers are in {os.path.relpath(hang)}/registers.txt;'
+                f' {os.path.relpath(hang)}/run has it again')
     seconds = time.monotonic() - console.start
     statuses = {n: (out / n / 'status').read_text().strip()
                 if (out / n / 'status').exists() else None for n in names}
