@@ -19,6 +19,7 @@ says why that one of patches/ is not needed there; so does the cover letter.
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+import os
 from pathlib import Path
 import re
 import shutil
@@ -27,6 +28,7 @@ import sys
 
 TOP = Path(__file__).resolve().parent.parent
 SERIES = ('tcg-svm', 'xen-fw-handoff')
+SIGNOFF = os.environ['SIGNOFF']      # an option of git's, from series.sh
 
 
 def die(text):
@@ -164,7 +166,7 @@ def commit_steps(tree, files):
                 tree.git('add', path)
             else:
                 tree.git('checkout', '-q', 'whole', '--', path)
-        tree.git('commit', '-q', '--signoff', '-F', '-',
+        tree.git('commit', '-q', SIGNOFF, '-F', '-',
                  input=parts(file)[0])
         tree.git('notes', 'add', '-f', '-m', file.name)
 
@@ -176,7 +178,7 @@ def commit(repo):
     tree = tree_at_base(repo)
     for series in SERIES:
         for mail in mails(series):
-            tree.git('am', '-q', '--signoff', str(mail))
+            tree.git('am', '-q', SIGNOFF, str(mail))
             tree.git('notes', 'add', '-f', '-m', mail.name[:4])
         fixed = tree.git('rev-parse', 'HEAD').strip()
         if files := steps(series):
