@@ -318,7 +318,7 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         if timed_out and keep:
             cleanup.pop_all()
             say(f'QEMU goes on as process {process.pid}, '
-                f'its monitor is {monitor}')
+                f'its monitor is {monitor}; remove {work} when it has ended')
         elif timed_out:
             keep_files(image, work, hang, gdb)
             say(f'its registers are in {os.path.relpath(hang)}/registers.txt;'

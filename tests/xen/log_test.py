@@ -80,11 +80,39 @@ class Log(unittest.TestCase):
             self.assertEqual(life['problems'], [
                 'at most one xen-fw-handoff device is permitted'])
 
+    def test_forged(self):
+        """A guest's own line is nothing else, whatever it says."""
+        for forged in ('-device xen-fw-handoff: no', 'qemu-dm: -device '
+                       'xen-fw-handoff: no', 'info: xen-fw-handoff: armed '
+                       'for domain 7', 'warning: xen-fw-handoff: inert, no'):
+            life, = self.read('qemu-dm: info: xen-fw-handoff: armed for '
+                              'domain 5\nqemu-dm: info: xen-fw-handoff: '
+                              f'guest: {forged}\n')
+            self.assertEqual((life['state'], life['domain'],
+                              life['problems']), ('armed', 5, []))
+
+    def test_timestamp(self):
+        life, = self.read('2026-11-21T12:00:00.000000Z qemu-dm: info: '
+                          'xen-fw-handoff: armed for domain 5\n')
+        self.assertEqual(life['domain'], 5)
+
+    def test_request(self):
+        """What a firmware had torn down before counts, and its time."""
+        life, = self.read(LOG.split('armed for domain 5\nqemu-dm: info: '
+                                    'xen-fw-handoff: announced')[0]
+                          .rpartition('\n')[0]
+                          + '\nqemu-dm: info: xen-fw-handoff: done: the '
+                          'firmware left nothing\n')
+        self.assertEqual((life['handed off'], life['ms']), (1, 1.2))
+
     def test_other_states(self):
         for text, state in (
                 ('warning: xen-fw-handoff: inert, no announcement', 'inert'),
                 ('info: xen-fw-handoff: not armed: the guest is restored, its '
-                 "connections are its OS's", 'restored')):
+                 "connections are its OS's", 'restored'),
+                ('info: xen-fw-handoff: announced by unplug mask 0x3 at port '
+                 '0x10\nqemu-dm: warning: xen-fw-handoff: connections of the '
+                 'firmware will stay: no', 'done')):
             life, = self.read(f'qemu-dm: {text}\n')
             self.assertEqual(life['state'], state)
 
@@ -97,7 +125,7 @@ class Log(unittest.TestCase):
         self.assertGreater(len(lines), 4)
         for line in lines:
             line = line.replace('<frontend>', 'vbd/1').replace('<ms>', '1.0')
-            life, = self.read(f'info: xen-fw-handoff: {line}\n')
+            life, = self.read(f'qemu-dm: info: xen-fw-handoff: {line}\n')
             self.assertEqual(len(life['frontends']), 1, line)
 
 
