@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -393,6 +394,9 @@ def main():
     unknown = [name for name in args.part if name not in PARTS]
     if unknown:
         sys.exit(f'bench: no part {unknown[0]}; there are: {" ".join(PARTS)}')
+    lab.need_built()
+    if not shutil.which('gnuplot'):
+        sys.exit('bench: gnuplot is missing: apt install gnuplot-nox')
     start = time.monotonic()
     where = machine()
     print(f'{where["cpu"]}, Linux {where["kernel"]}, {where["qemu"]}, '

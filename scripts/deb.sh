@@ -7,6 +7,7 @@
 
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
+case ${1:-} in '' | lab) ;; *) die "usage: scripts/deb.sh [lab]" ;; esac
 PACKAGE='qemu-system-xen-fw-handoff'
 DOC=usr/share/doc/$PACKAGE
 

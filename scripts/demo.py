@@ -65,6 +65,7 @@ def rows(facts):
 
 
 def main():
+    lab.need_built()
     start = time.monotonic()
     status = lab.run_pair({run: SCENARIOS for run in RUNS})
     columns = []

@@ -179,6 +179,8 @@ def commit(repo):
     for series in SERIES:
         for mail in mails(series):
             tree.git('am', '-q', SIGNOFF, str(mail))
+            # by who sends it, as all others are
+            tree.git('commit', '-q', '--amend', '--reset-author', '--no-edit')
             tree.git('notes', 'add', '-f', '-m', mail.name[:4])
         fixed = tree.git('rev-parse', 'HEAD').strip()
         if files := steps(series):

@@ -271,6 +271,10 @@ def main():
     if unknown:
         sys.exit(f'test: no scenario {unknown[0]}; there are: '
                  f'{" ".join(matrix.WITH)}')
+    if args.soak is not None and args.soak < 3:
+        sys.exit('test: a soak has 3 rounds or more')
+    if args.variant == 'plain':
+        lab.need_built()
     start = time.monotonic()
     if args.matrix:
         whole_matrix()

@@ -58,7 +58,10 @@ WITH_DEVICE = '-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000'
 SILENCE = 240
 
 # How many times longer everybody waits, on a machine that is busier than that
-PATIENCE = int(os.environ.get('LAB_PATIENCE', 1))
+try:
+    PATIENCE = int(os.environ.get('LAB_PATIENCE', 1))
+except ValueError:
+    sys.exit('LAB_PATIENCE is a whole number: how many times longer to wait')
 
 
 def libraries(binaries):
@@ -237,6 +240,12 @@ def keep_files(image, work, hang, gdb):
     run.chmod(0o755)
 
 
+def need_built():
+    """One sentence for who runs a program and not make."""
+    if not QEMU.exists():
+        sys.exit(f'{QEMU.relative_to(TOP)} is missing: make build')
+
+
 def stop(process):
     process.terminate()
     try:
@@ -260,11 +269,9 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
     if unknown:
         say(f'no scenario {unknown[0]}; there are: {" ".join(scenarios())}')
         return LAB_FAILED
-    for needed, maker in ((QEMU, 'scripts/build.sh'),
-                          (IMAGE / 'dom0.tar', 'tests/xen/setup.sh')):
-        if not needed.exists():
-            say(f'{needed} is missing: run {maker}')
-            return LAB_FAILED
+    if not (IMAGE / 'dom0.tar').exists():
+        say(f'{IMAGE}/dom0.tar is missing: run tests/xen/setup.sh')
+        return LAB_FAILED
     if gdb and not shutil.which('gdbserver'):
         say('gdbserver is missing: apt install gdb gdbserver')
         return LAB_FAILED
@@ -414,7 +421,9 @@ def main():
         print(f'{args.name}: {text}', flush=True)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    subprocess.run([HERE / 'setup.sh'], check=True)
+    need_built()
+    if subprocess.run([HERE / 'setup.sh'], check=False).returncode:
+        return LAB_FAILED       # it has said why
     return run(args.name, args.scenario, args.dm_args, args.timeout, say,
                args.keep, gdb=args.gdb)
 
