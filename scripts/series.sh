@@ -61,7 +61,7 @@ sum_is_ours() { # what build.sh composes is what all patches add up to
     index=$CACHE/series/index
     rm -f "$index"
     different=$(cd "$TOP/build/qemu/." && export GIT_DIR="$repo/.git" GIT_WORK_TREE=. GIT_INDEX_FILE="$index" &&
-        git read-tree xen-fw-handoff && git add -A -- . ':!configs/devices/i386-softmmu/xen-fw-handoff.mak' && git diff --cached --name-only xen-fw-handoff)
+        git read-tree xen-fw-handoff && git add -A -- . ':!build-*' ':!configs/devices/i386-softmmu/xen-fw-handoff.mak' && git diff --cached --name-only xen-fw-handoff)
     [ -z "$different" ] || die "the patches do not add up to build/qemu, different is: $different"
 }
 
