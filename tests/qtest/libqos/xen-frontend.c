@@ -348,15 +348,6 @@ void qxen_page_free(QXenGuest *g, QXenPage page)
     pool_put(&g->frames, page.addr / QXEN_PAGE_SIZE);
 }
 
-unsigned int qxen_pending(QXenGuest *g, uint32_t port)
-{
-    g_autofree char *result = NULL;
-
-    qxen_cmd(g, "pending %u", port);
-    result = qxen_result(g);
-    return to_number(result);
-}
-
 /* --- xenstore ------------------------------------------------------------ */
 
 void qxen_write(QXenGuest *g, const char *path, const char *fmt, ...)
@@ -794,12 +785,6 @@ void qxen_vbd_read(QXenVbd *vbd, uint64_t sector, unsigned int count, void *buf)
     qxen_vbd_wait(vbd, qxen_vbd_submit(vbd, false, sector, count, NULL), buf);
 }
 
-void qxen_vbd_write(QXenVbd *vbd, uint64_t sector, unsigned int count,
-                    const void *buf)
-{
-    qxen_vbd_wait(vbd, qxen_vbd_submit(vbd, true, sector, count, buf), NULL);
-}
-
 void qxen_vbd_close(QXenVbd *vbd)
 {
     fe_close(&vbd->fe);
@@ -1030,27 +1015,6 @@ void qxen_console_write(QXenConsole *con, const char *data, size_t size)
                     con->fe.backend, TIMEOUT_MS);
         }
     }
-}
-
-void qxen_console_read(QXenConsole *con, char *data, size_t size)
-{
-    QTestState *qts = con->fe.guest->qts;
-    uint32_t cons = qtest_readl(qts, con->page.addr + CONSOLE(in_cons));
-    int64_t start = g_get_monotonic_time();
-
-    g_assert_cmpuint(size, <=, CONSOLE_SIZE(in));
-    while (qtest_readl(qts, con->page.addr + CONSOLE(in_prod)) - cons < size) {
-        if (!pause_since(start)) {
-            g_error("%s has not %zu bytes of input within %d ms",
-                    con->fe.backend, size, TIMEOUT_MS);
-        }
-    }
-    for (size_t i = 0; i < size; i++, cons++) {
-        data[i] = qtest_readb(qts, con->page.addr + CONSOLE(in) +
-                              cons % CONSOLE_SIZE(in));
-    }
-    qtest_writel(qts, con->page.addr + CONSOLE(in_cons), cons);
-    fe_notify(&con->fe, con->fe.port);
 }
 
 void qxen_console_close(QXenConsole *con)

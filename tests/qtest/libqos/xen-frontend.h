@@ -319,15 +319,6 @@ QXenPage qxen_page_new(QXenGuest *g, uint16_t domid, bool readonly);
  */
 void qxen_page_free(QXenGuest *g, QXenPage page);
 
-/**
- * qxen_pending:
- * @g: the guest
- * @port: one of its event channels
- *
- * Returns: how often the guest was notified since it last asked
- */
-unsigned int qxen_pending(QXenGuest *g, uint32_t port);
-
 /* --- xenstore ------------------------------------------------------------ */
 
 /**
@@ -489,16 +480,6 @@ void qxen_vbd_read(QXenVbd *vbd, uint64_t sector, unsigned int count,
                    void *buf);
 
 /**
- * qxen_vbd_write:
- * @vbd: a device
- * @sector: the first sector
- * @count: the number of sectors, up to 8
- * @buf: what to write
- */
-void qxen_vbd_write(QXenVbd *vbd, uint64_t sector, unsigned int count,
-                    const void *buf);
-
-/**
  * qxen_vbd_close:
  * @vbd: a device, which is freed
  *
@@ -611,16 +592,6 @@ QXenConsole *qxen_console_connect(QXenGuest *g, const char *name,
  * Write to the console and wait until the backend has taken all of it.
  */
 void qxen_console_write(QXenConsole *con, const char *data, size_t size);
-
-/**
- * qxen_console_read:
- * @con: a device
- * @data: where to put what was read
- * @size: how much to read
- *
- * Wait for so much input.
- */
-void qxen_console_read(QXenConsole *con, char *data, size_t size);
 
 /**
  * qxen_console_close:
