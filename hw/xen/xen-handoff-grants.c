@@ -132,7 +132,7 @@ bool xen_handoff_grants_clear(GHashTable *domids,
 
         if ((e.v1.flags & GTF_type_mask) != GTF_permit_access ||
             !g_hash_table_contains(domids, GUINT_TO_POINTER(e.v1.domid)) ||
-            (record && !recorded(record, ref, e))) {
+            !recorded(record, ref, e)) {
             continue;
         }
         if (e.v1.flags & IN_USE ||

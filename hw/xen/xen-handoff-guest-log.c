@@ -16,6 +16,9 @@
 
 #define LOG_CLOCK QEMU_CLOCK_REALTIME   /* RateLimit's */
 
+/* About what our lines have before the guest's text */
+#define LINE_OVERHEAD 64
+
 static void tell_dropped(void *opaque)
 {
     XenHandoffGuestLog *log = opaque;
@@ -25,7 +28,7 @@ static void tell_dropped(void *opaque)
         info_report(XEN_FW_HANDOFF_LOG "guest: %" PRIu64 " lines dropped",
                     log->dropped - log->dropped_told);
         log->dropped_told = log->dropped;
-        log->written += XEN_HANDOFF_GUEST_LINE / 16;
+        log->written += LINE_OVERHEAD;
     }
 }
 
@@ -35,12 +38,6 @@ void xen_handoff_guest_log_init(XenHandoffGuestLog *log)
     ratelimit_set_speed(&log->limit, XEN_HANDOFF_GUEST_LINES_PER_SECOND,
                         NANOSECONDS_PER_SECOND);
     timer_init_ns(&log->timer, LOG_CLOCK, tell_dropped, log);
-}
-
-void xen_handoff_guest_log_destroy(XenHandoffGuestLog *log)
-{
-    timer_del(&log->timer);
-    ratelimit_destroy(&log->limit);
 }
 
 static void end_line(XenHandoffGuestLog *log)
@@ -61,7 +58,7 @@ static void end_line(XenHandoffGuestLog *log)
         log->line[log->len] = '\0';
         info_report(XEN_FW_HANDOFF_LOG "guest: %s", log->line);
         log->lines++;
-        log->written += log->len + 1;
+        log->written += log->len + LINE_OVERHEAD;
         /* Only for what was written: RateLimit makes up for all it is told */
         log->silent_until = now + ratelimit_calculate_delay(&log->limit, 1);
         if (log->written >= XEN_HANDOFF_GUEST_LOG_MAX) {
@@ -73,12 +70,17 @@ static void end_line(XenHandoffGuestLog *log)
     log->len = 0;
 }
 
+void xen_handoff_guest_log_end(XenHandoffGuestLog *log)
+{
+    if (log->len) {
+        end_line(log);
+    }
+}
+
 void xen_handoff_guest_log_byte(XenHandoffGuestLog *log, uint8_t c)
 {
     if (c == '\n') {
-        if (log->len) {
-            end_line(log);
-        }
+        xen_handoff_guest_log_end(log);
     } else if (c != '\r') {
         log->line[log->len++] = c == '\t' ? ' ' : g_ascii_isprint(c) ? c : '?';
         if (log->len == XEN_HANDOFF_GUEST_LINE) {

@@ -17,6 +17,7 @@ typedef struct Frontend {
     GHashTable *toolstack_keys; /* a set; NULL: never seen at rest */
     XenHandoffOwner owner;
     unsigned int sightings;
+    bool gone;                  /* remembered, lest it begins anew */
     XenHandoffSighting *firmware; /* its connection while it is the owner */
 } Frontend;
 
@@ -129,7 +130,9 @@ void xen_handoff_ledger_free(XenHandoffLedger *ledger)
 
 bool xen_handoff_ledger_knows(XenHandoffLedger *ledger, const char *frontend)
 {
-    return g_hash_table_contains(ledger->frontends, frontend);
+    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
+
+    return f && !f->gone;
 }
 
 bool xen_handoff_ledger_wants(XenHandoffLedger *ledger, const char *frontend)
@@ -185,18 +188,23 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
     g_autoptr(XenHandoffSighting) owned = seen;
     Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
 
-    if (!f) {
+    if (!f || f->gone) {
         /* No state yet: whoever makes it, toolstack or guest, is not done */
-        if (seen->state == XenbusStateUnknown ||
-            g_hash_table_size(ledger->frontends) >=
-            XEN_HANDOFF_MAX_FRONTENDS) {
+        if (seen->state == XenbusStateUnknown) {
             return XEN_HANDOFF_NOBODY;
         }
-        f = g_new0(Frontend, 1);
+        if (!f) {
+            if (g_hash_table_size(ledger->frontends) >=
+                XEN_HANDOFF_MAX_FRONTENDS) {
+                return XEN_HANDOFF_NOBODY;
+            }
+            f = g_new0(Frontend, 1);
+            g_hash_table_insert(ledger->frontends, g_strdup(frontend), f);
+        }
+        f->gone = false;
         if (seen->state == XenbusStateInitialising && !seen->too_much) {
             f->toolstack_keys = sighting_top_keys(seen);
         }
-        g_hash_table_insert(ledger->frontends, g_strdup(frontend), f);
     }
 
     if (++f->sightings >= XEN_HANDOFF_MAX_SIGHTINGS) {
@@ -229,15 +237,18 @@ void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path)
 {
     size_t len = strlen(path);
     GHashTableIter iter;
-    gpointer name, f;
+    gpointer name, value;
 
     g_hash_table_iter_init(&iter, ledger->frontends);
-    while (g_hash_table_iter_next(&iter, &name, &f)) {
+    while (g_hash_table_iter_next(&iter, &name, &value)) {
         const char *rest = (const char *)name + len;
+        Frontend *f = value;
 
         if (!len || (!strncmp(name, path, len) && (!*rest || *rest == '/'))) {
             set_owner(ledger, f, XEN_HANDOFF_NOBODY);
-            g_hash_table_iter_remove(&iter);
+            g_clear_pointer(&f->toolstack_keys, g_hash_table_unref);
+            g_clear_pointer(&f->firmware, xen_handoff_sighting_free);
+            f->gone = true;
         }
     }
 }

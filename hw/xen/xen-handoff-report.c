@@ -35,12 +35,21 @@ static void connection_free(gpointer opaque)
     g_free(c);
 }
 
+/* One that was looked at before, at a firmware's request, has a new entry */
 static void add_connection(XenHandoffReport *r, const char *frontend,
                            const char *backend, XenHandoffOwner owner,
                            const char *action, int64_t us)
 {
     Connection *c = g_new(Connection, 1);
 
+    for (guint i = 0; i < r->connections->len; i++) {
+        Connection *before = g_ptr_array_index(r->connections, i);
+
+        if (!strcmp(before->frontend, frontend)) {
+            g_ptr_array_remove_index(r->connections, i);
+            break;
+        }
+    }
     *c = (Connection) { g_strdup(frontend), g_strdup(backend ?: ""),
                         owner_names[owner], action, us };
     trace_xen_fw_handoff_result(c->frontend, c->backend, c->owner, c->action,
@@ -121,17 +130,20 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
 
 void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
                                    enum xenbus_state state,
-                                   XenHandoffOwner owner)
+                                   XenHandoffOwner owner, bool has_backend)
 {
     static const char *const why[] = {
-        [XEN_HANDOFF_FIRMWARE] = "it names no backend that confirms it",
         [XEN_HANDOFF_OS] = "the OS connected it",
         [XEN_HANDOFF_OS_TOUCHED] = "it has changed since the OS is running",
         [XEN_HANDOFF_IN_DOUBT] = "nobody can tell whose it is",
     };
 
     info_report(XEN_FW_HANDOFF_LOG "%s: left alone in state %s: %s", name,
-                xen_handoff_state_name(state), why[owner]);
+                xen_handoff_state_name(state),
+                owner != XEN_HANDOFF_FIRMWARE ? why[owner]
+                : has_backend ? "QEMU's own backend of this kind cannot be "
+                                "closed while the guest waits"
+                : "it names no backend that confirms it");
     add_connection(r, name, NULL, owner, "left-alone", 0);
     r->left_alone++;
 }
@@ -197,6 +209,7 @@ typedef struct VisitLedger {
     Visitor *v;
     bool ok;
     Error **errp;
+    GHashTable *names;          /* of those that are connected now */
 } VisitLedger;
 
 static void visit_frontend(const char *name, const char *backend,
@@ -206,13 +219,15 @@ static void visit_frontend(const char *name, const char *backend,
     Connection c = { (char *)name, (char *)backend, owner_names[owner], "", 0 };
 
     visit->ok = visit->ok && visit_one(visit->v, &c, visit->errp);
+    g_hash_table_add(visit->names, (char *)name);
 }
 
 void xen_handoff_report_visit(const XenHandoffReport *r,
                               XenHandoffLedger *ledger, Visitor *v,
                               const char *name, Error **errp)
 {
-    VisitLedger visit = { v, true, errp };
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
+    VisitLedger visit = { v, true, errp, names };
 
     if (!visit_start_list(v, name, NULL, 0, errp)) {
         return;
@@ -222,7 +237,10 @@ void xen_handoff_report_visit(const XenHandoffReport *r,
     }
     for (guint i = 0; r->connections && i < r->connections->len && visit.ok;
          i++) {
-        visit.ok = visit_one(v, g_ptr_array_index(r->connections, i), errp);
+        Connection *c = g_ptr_array_index(r->connections, i);
+
+        visit.ok = g_hash_table_contains(names, c->frontend) ||
+                   visit_one(v, c, errp);
     }
     if (visit.ok) {
         visit_check_list(v, errp);

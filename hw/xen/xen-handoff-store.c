@@ -81,6 +81,12 @@ XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
     return seen;
 }
 
+bool xen_handoff_is_frontend(const char *class, const char *id)
+{
+    return strcmp(class, "pci") &&
+           strlen(class) + 1 + strlen(id) <= XEN_HANDOFF_MAX_NAME;
+}
+
 bool xen_handoff_for_each_frontend(const XenHandoffStore *store,
                                    XenHandoffFrontendFn *fn, void *opaque,
                                    Error **errp)
@@ -98,21 +104,21 @@ bool xen_handoff_for_each_frontend(const XenHandoffStore *store,
         unsigned int n = 0;
         char **id;
 
-        if (!strcmp(class[i], "pci")) {
-            continue;
-        }
         id = qemu_xen_xs_directory(store->xsh, XBT_NULL, dir, &n);
         for (unsigned int j = 0; j < n && left; j++, left--) {
-            g_autofree char *name = g_strdup_printf("%s/%s", class[i], id[j]);
+            if (xen_handoff_is_frontend(class[i], id[j])) {
+                g_autofree char *name = g_strdup_printf("%s/%s", class[i],
+                                                        id[j]);
 
-            fn(name, opaque);
+                fn(name, opaque);
+            }
         }
         free(id);
     }
     free(class);
     if (!left) {
-        qemu_log_mask(LOG_GUEST_ERROR, "%s: more than %d frontends, the rest "
-                      "is not looked at\n", TYPE_XEN_FW_HANDOFF,
+        qemu_log_mask(LOG_GUEST_ERROR, "%s has %d frontends or more, no more "
+                      "are looked at\n", store->root,
                       XEN_HANDOFF_MAX_FRONTENDS);
     }
     return true;

@@ -72,7 +72,7 @@
 
 OBJECT_DECLARE_SIMPLE_TYPE(XenFwHandoff, XEN_FW_HANDOFF)
 
-/* By what an OS announces itself; a bit in the property "announcements" each */
+/* By what an OS announces itself; a property "announce-..." each */
 typedef enum Kind {
     KIND_PRODUCT,
     KIND_BUILD,
@@ -155,10 +155,10 @@ static XenHandoffOs read_os(Error **errp)
  * All grants that there are belong to the firmware if no OS is there even
  * afterwards.  Returns whether one is.
  */
-static XenHandoffOs record_grants(XenFwHandoff *s)
+static XenHandoffOs record_grants(XenFwHandoff *s, Error **errp)
 {
     g_autoptr(XenHandoffGrants) grants =
-        s->scrub_grants ? xen_handoff_grants_record(NULL) : NULL;
+        s->scrub_grants ? xen_handoff_grants_record(errp) : NULL;
     XenHandoffOs os = read_os(NULL);
 
     if (os == XEN_HANDOFF_OS_ABSENT && grants) {
@@ -191,7 +191,7 @@ static void see_frontend(const char *name, void *opaque)
     enum xenbus_state state = seen->state;
     bool connected = state == XenbusStateInitialised ||
                      state == XenbusStateConnected;
-    XenHandoffOs os = connected ? record_grants(s) : read_os(NULL);
+    XenHandoffOs os = connected ? record_grants(s, NULL) : read_os(NULL);
 
     trace_xen_fw_handoff_saw(name, xen_handoff_state_name(state), os);
     if (xen_handoff_ledger_saw(s->ledger, name, seen, os) ==
@@ -234,9 +234,11 @@ static void device_changed(void *opaque, const char *path)
         free(dir);
         return;
     }
+    if (!xen_handoff_is_frontend(part[0], part[1])) {
+        return;
+    }
     name = g_strdup_printf("%s/%s", part[0], part[1]);
-    if (strcmp(part[0], "pci") &&
-        (!strcmp(part[2], "state") ||
+    if ((!strcmp(part[2], "state") ||
          !xen_handoff_ledger_knows(s->ledger, name)) &&
         xen_handoff_ledger_wants(s->ledger, name)) {
         see_frontend(name, s);
@@ -323,6 +325,22 @@ typedef struct Collect {
     GPtrArray *tasks;
 } Collect;
 
+/*
+ * Backends of this process that are on no bus (xen-legacy-backend.c): they hear
+ * of their frontends from the main loop, which waits for us.
+ */
+static bool is_legacy_backend(XenFwHandoff *s, const char *backend)
+{
+    static const char *const types[] = { "9pfs", "qusb", "vfb", "vkbd", NULL };
+    /* "/local/domain/<d>/backend/<type>/..." */
+    g_auto(GStrv) part = g_strsplit(backend, "/", 7);
+    uint16_t domid;
+
+    return s->bus && xen_handoff_backend_domid(backend, &domid) &&
+           domid == XEN_BUS(s->bus)->backend_id &&
+           g_strv_length(part) == 7 && g_strv_contains(types, part[5]);
+}
+
 static void collect_frontend(const char *name, void *opaque)
 {
     Collect *c = opaque;
@@ -345,8 +363,9 @@ static void collect_frontend(const char *name, void *opaque)
         backend = local ? g_strdup(local->backend_path)
                         : xen_handoff_trusted_backend(&s->store, name);
     }
-    if (!backend) {
-        xen_handoff_report_left_alone(&s->report, name, seen->state, owner);
+    if (!backend || (!local && is_legacy_backend(s, backend))) {
+        xen_handoff_report_left_alone(&s->report, name, seen->state, owner,
+                                      backend);
         return;
     }
     task = g_new0(XenHandoffTask, 1);
@@ -389,9 +408,10 @@ static void add_frontend_domid(const char *name, void *opaque)
 }
 
 /*
- * The backends' right to come back.  Without an OS every entry for a domain
- * with a backend of this guest is the firmware's, with one only those that were
- * there before it.
+ * The backends' right to come back.  Entries for a domain with a backend of
+ * this guest are the firmware's if they were there without an OS.  The backends
+ * may have taken their time and another vCPU gone on, so look again whether
+ * there still is none.
  */
 static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
                          const GPtrArray *tasks)
@@ -402,8 +422,18 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
     XenHandoffGrantCount count = { 0 };
     Error *err = NULL;
 
-    if (!s->scrub_grants || os == XEN_HANDOFF_OS_UNKNOWN ||
-        (os == XEN_HANDOFF_OS_PRESENT && !s->grants)) {
+    if (!s->scrub_grants) {
+        return;
+    }
+    if (os == XEN_HANDOFF_OS_ABSENT) {
+        os = record_grants(s, &err);
+    }
+    if (err) {
+        warn_reportf_err(err, XEN_FW_HANDOFF_LOG
+                         "grants: those of the firmware are left: ");
+        return;
+    }
+    if (os == XEN_HANDOFF_OS_UNKNOWN || !s->grants) {
         return;
     }
     for (guint i = 0; i < tasks->len; i++) {
@@ -413,9 +443,7 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
         add_domid(&domids, task->backend);
     }
     xen_handoff_for_each_frontend(&s->store, add_frontend_domid, &domids, NULL);
-    if (xen_handoff_grants_clear(set, os == XEN_HANDOFF_OS_PRESENT ? s->grants
-                                                                   : NULL,
-                                 &count, &err)) {
+    if (xen_handoff_grants_clear(set, s->grants, &count, &err)) {
         xen_handoff_report_grants(&s->report, &count);
     } else {
         warn_reportf_err(err, XEN_FW_HANDOFF_LOG
@@ -674,7 +702,7 @@ static void poll_param(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
-    if (record_grants(s) == XEN_HANDOFF_OS_PRESENT) {
+    if (record_grants(s, NULL) == XEN_HANDOFF_OS_PRESENT) {
         announce(s, KIND_CALLBACK, 0, 0);
     } else {
         schedule_poll(s);
@@ -714,15 +742,15 @@ static void xen_fw_handoff_machine_done(Notifier *n, void *data)
                     "xen_platform_pci=1 in the guest's configuration");
         return;
     }
-    /* xen-platform can be unplugged, its regions must outlive that */
-    object_ref(fixed);
-    object_ref(bar);
+    /* xen-platform can be unplugged, but must outlive its regions */
     s->fixed = MEMORY_REGION(fixed);
+    memory_region_ref(s->fixed);
     memory_region_init_io(&s->io, OBJECT(s), &handoff_io_ops, s,
                           TYPE_XEN_FW_HANDOFF, memory_region_size(s->fixed));
     memory_region_add_subregion(s->fixed, 0, &s->io);
 
     s->bar = MEMORY_REGION(bar);
+    memory_region_ref(s->bar);
     memory_region_init_io(&s->bar_io, OBJECT(s), &handoff_bar_ops, s,
                           TYPE_XEN_FW_HANDOFF "-bar", BAR_SIZE);
     memory_region_add_subregion(s->bar, BAR_UNPLUG_ALL, &s->bar_io);
@@ -741,6 +769,7 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
         return;
     }
     disarm(s);
+    xen_handoff_guest_log_end(&s->guest_log);
     xen_handoff_report_reset(&s->report);
     s->followed = 0;
     /* What is restored has long been handed off, or never had to be */
@@ -760,7 +789,9 @@ static int xen_fw_handoff_post_load(void *opaque, int version_id)
     XenFwHandoff *s = opaque;
 
     s->done = true;
-    set_state(s, STATE_DONE);
+    if (s->state != STATE_INERT && s->state != STATE_DISABLED) {
+        set_state(s, STATE_DONE);
+    }
     disarm(s);
     return 0;
 }
@@ -883,49 +914,47 @@ static const struct {
       "done about it" },
 };
 
-static const struct {
+/* uint32_t or uint64_t */
+typedef struct Counter {
     const char *name, *description;
-    size_t offset;
-} counters[] = {
-    { "handed-off", "Frontends handed off since the last reset",
-      offsetof(XenFwHandoff, report.handed_off) },
-    { "given-up", "Frontends whose backend did not let go in time",
-      offsetof(XenFwHandoff, report.given_up) },
-    { "failed", "Frontends where xenstore refused something",
-      offsetof(XenFwHandoff, report.failed) },
-    { "left-alone", "Connected frontends that are not the firmware's",
-      offsetof(XenFwHandoff, report.left_alone) },
-    { "grants-cleared", "Entries of the firmware cleared in the grant table",
-      offsetof(XenFwHandoff, report.grants_cleared) },
-    { "grants-in-use", "Entries of the firmware that a backend still uses",
-      offsetof(XenFwHandoff, report.grants_in_use) },
+    size_t offset, size;
+} Counter;
+
+#define COUNTER(field, name, description) \
+    { name, description, offsetof(XenFwHandoff, field), \
+      sizeof_field(XenFwHandoff, field) }
+
+static const Counter counters[] = {
+    COUNTER(report.handed_off, "handed-off",
+            "Frontends handed off since the last reset"),
+    COUNTER(report.given_up, "given-up",
+            "Frontends whose backend did not let go in time"),
+    COUNTER(report.failed, "failed",
+            "Frontends where xenstore refused something"),
+    COUNTER(report.left_alone, "left-alone",
+            "Connected frontends that are not the firmware's"),
+    COUNTER(report.grants_cleared, "grants-cleared",
+            "Entries of the firmware cleared in the grant table"),
+    COUNTER(report.grants_in_use, "grants-in-use",
+            "Entries of the firmware that a backend still uses"),
+    COUNTER(report.last_duration_us, "last-duration-us",
+            "How long the last handoff took, in microseconds"),
+    COUNTER(guest_log.lines, "guest-lines",
+            "Lines of the guest that were logged"),
+    COUNTER(guest_log.dropped, "guest-lines-dropped",
+            "Lines of the guest that were not logged"),
 };
 
-static void xen_fw_handoff_init(Object *obj)
+static void xen_fw_handoff_get_counter(Object *obj, Visitor *v,
+                                       const char *name, void *opaque,
+                                       Error **errp)
 {
-    XenFwHandoff *s = XEN_FW_HANDOFF(obj);
+    const Counter *counter = opaque;
+    void *field = (char *)XEN_FW_HANDOFF(obj) + counter->offset;
+    uint64_t value = counter->size == sizeof(uint32_t) ? *(uint32_t *)field
+                                                       : *(uint64_t *)field;
 
-    for (size_t i = 0; i < ARRAY_SIZE(counters); i++) {
-        object_property_add_uint32_ptr(
-            obj, counters[i].name,
-            (uint32_t *)((char *)s + counters[i].offset), OBJ_PROP_FLAG_READ);
-        object_property_set_description(obj, counters[i].name,
-                                        counters[i].description);
-    }
-    object_property_add_uint64_ptr(obj, "last-duration-us",
-                                   &s->report.last_duration_us,
-                                   OBJ_PROP_FLAG_READ);
-    object_property_set_description(obj, "last-duration-us",
-                                    "How long the last handoff took, in "
-                                    "microseconds");
-    object_property_add_uint64_ptr(obj, "guest-lines", &s->guest_log.lines,
-                                   OBJ_PROP_FLAG_READ);
-    object_property_set_description(obj, "guest-lines",
-                                    "Lines of the guest that were logged");
-    object_property_add_uint64_ptr(obj, "guest-lines-dropped",
-                                   &s->guest_log.dropped, OBJ_PROP_FLAG_READ);
-    object_property_set_description(obj, "guest-lines-dropped",
-                                    "Lines of the guest that were not logged");
+    visit_type_uint64(v, name, &value, errp);
 }
 
 static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
@@ -948,6 +977,15 @@ static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
     object_class_property_add(klass, "connections", "XenFwHandoffConnections",
                               xen_fw_handoff_get_connections, NULL, NULL,
                               NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(counters); i++) {
+        object_class_property_add(klass, counters[i].name,
+                                  counters[i].size == sizeof(uint32_t)
+                                  ? "uint32" : "uint64",
+                                  xen_fw_handoff_get_counter, NULL, NULL,
+                                  (void *)&counters[i]);
+        object_class_property_set_description(klass, counters[i].name,
+                                              counters[i].description);
+    }
     for (size_t i = 0; i < ARRAY_SIZE(descriptions); i++) {
         object_class_property_set_description(klass, descriptions[i].name,
                                               descriptions[i].description);
@@ -959,7 +997,6 @@ static const TypeInfo xen_fw_handoff_types[] = {
         .name = TYPE_XEN_FW_HANDOFF,
         .parent = TYPE_DEVICE,
         .instance_size = sizeof(XenFwHandoff),
-        .instance_init = xen_fw_handoff_init,
         .class_init = xen_fw_handoff_class_init,
     },
 };

@@ -1507,6 +1507,59 @@ static void test_many_frontends(void)
     story_end(s);
 }
 
+/*
+ * Made, removed, made anew under another name: dom0's log and our memory would
+ * grow as long as the guest likes
+ */
+static void test_passing_frontends(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    for (int i = 0; i < 2000; i++) {
+        qxen_cmd(s->g, "write " FRONTEND "x/%d/state 4", i);
+        qxen_cmd(s->g, "rm " FRONTEND "x/%d", i);
+    }
+    /* 1024 with the disk, which is at rest */
+    g_assert_cmpint(log_count(s, "connected by the firmware"), ==, 1023);
+    story_end(s);
+}
+
+/* No name of any device is that long, and dom0's log would have it */
+static void test_long_name(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *id = g_strnfill(1000, '1');
+
+    qxen_cmd(s->g, "write " FRONTEND "vbd/%s/state 4", id);
+    announce(s);
+    g_assert_cmpint(log_count(s, "111111"), ==, 0);
+    assert_said(s, "done: the firmware left nothing");
+    story_end(s);
+}
+
+/*
+ * QEMU's keyboard hears of its frontend when our write has returned: to wait
+ * for it would stall the guest and help nobody.  That of another domain hears.
+ */
+static void test_legacy_backend(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    for (int domid = 0; domid < 2; domid++) {
+        /* their paths will do: QEMU would end at one that is hotplugged */
+        qxen_cmd(s->g, "write /libxl/7/device/vkbd/%d/backend "
+                 "/local/domain/%d/backend/vkbd/7/%d", domid, domid, domid);
+        qxen_cmd(s->g, "write " FRONTEND "vkbd/%d/state 4", domid);
+    }
+    announce(s);
+    assert_said(s, "vkbd/0: left alone in state Connected: QEMU's own backend");
+    g_assert_cmpint(qxen_state(s->g, FRONTEND "vkbd/0"), ==,
+                    XenbusStateConnected);
+    g_assert_cmpint(qxen_state(s->g, FRONTEND "vkbd/1"), ==,
+                    XenbusStateInitialising);
+    story_end(s);
+}
+
 /* The guest writes while we look, but not for ever */
 static void test_meddling(void)
 {
@@ -1737,6 +1790,25 @@ static void test_scrub_reserved(void)
     firmware_boots_from(s, XVDA);
     announce(s);
     g_assert_cmpint(grants_for(s, 0), ==, 8);
+    story_end(s);
+}
+
+/* An OS that comes up on another vCPU while a backend takes its time */
+static void test_scrub_os_comes(void)
+{
+    Story *s = story(WITH_HANDOFF, "%s", "");
+    g_autofree char *backend = NULL;
+    uint32_t mine;
+
+    qxen_remote(s->g, XVDA, "");
+    backend = backend_of(s, XVDA);
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    mine = qxen_page_new(s->g, 0, false).ref;
+    qxen_cmd(s->g, "meddle 1 %s/state callback 1", backend);
+    announce(s);
+    g_assert_cmpuint(qxen_grant_flags(s->g, mine), ==, GTF_permit_access);
+    g_assert_cmpint(grants_for(s, 0), ==, 1);
     story_end(s);
 }
 
@@ -2081,6 +2153,19 @@ static void test_guest_log_bound(void)
     story_end(s);
 }
 
+/* A line that a reset has cut off is not the beginning of another one */
+static void test_guest_log_reset(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    guest_says(s, "before");
+    qtest_system_reset(s->qts);
+    guest_says(s, "after\n");
+    assert_said(s, "guest: before\n");
+    assert_said(s, "guest: after\n");
+    story_end(s);
+}
+
 static void test_guest_log_off(void)
 {
     Story *s = story("-device xen-fw-handoff,id=ho,guest-log=off ", ONE_DISK);
@@ -2111,6 +2196,7 @@ static void test_request(void)
     g_assert_cmpstr(feature, ==, "1");
     for (int i = 0; i < 2; i++) {
         firmware_boots_from(s, XVDA);
+        assert_connection(s, 1, 0, XVDA, "firmware", "", QDISK "51712");
         ask(s);
         assert_handed_off(s, XVDA, keys);
         assert_property(s, "state", "\"armed\"");
@@ -2121,6 +2207,8 @@ static void test_request(void)
     firmware_boots_from(s, XVDA);
     announce(s);
     assert_handed_off(s, XVDA, keys);
+    /* one frontend is one entry, however often it was handed off */
+    assert_connection(s, 1, 0, XVDA, "firmware", "handed-off", QDISK "51712");
     qxen_take_over(s->g);
     qxen_be_os(s->g);
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
@@ -2443,6 +2531,10 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/hostile/backend-lies", test_backend_lies);
     qtest_add_func("/xen-handoff/hostile/state-garbage", test_state_garbage);
     qtest_add_func("/xen-handoff/hostile/many-frontends", test_many_frontends);
+    qtest_add_func("/xen-handoff/hostile/passing-frontends",
+                   test_passing_frontends);
+    qtest_add_func("/xen-handoff/hostile/long-name", test_long_name);
+    qtest_add_func("/xen-handoff/legacy-backend", test_legacy_backend);
     qtest_add_func("/xen-handoff/hostile/meddling", test_meddling);
     qtest_add_func("/xen-handoff/hostile/meddling-without-end",
                    test_meddling_without_end);
@@ -2471,6 +2563,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/scrub/off", test_scrub_off);
     qtest_add_func("/xen-handoff/scrub/reserved", test_scrub_reserved);
     qtest_add_func("/xen-handoff/scrub/with-os", test_scrub_with_os);
+    qtest_add_func("/xen-handoff/scrub/os-comes", test_scrub_os_comes);
     qtest_add_func("/xen-handoff/scrub/in-use", test_scrub_in_use);
     qtest_add_func("/xen-handoff/scrub/version-2", test_scrub_version);
     qtest_add_func("/xen-handoff/scrub/frames", test_scrub_frames);
@@ -2489,6 +2582,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/guest-log/lines", test_guest_log);
     qtest_add_func("/xen-handoff/guest-log/flood", test_guest_log_flood);
     qtest_add_func("/xen-handoff/guest-log/bound", test_guest_log_bound);
+    qtest_add_func("/xen-handoff/guest-log/reset", test_guest_log_reset);
     qtest_add_func("/xen-handoff/guest-log/off", test_guest_log_off);
     qtest_add_func("/xen-handoff/request/heeded", test_request);
     qtest_add_func("/xen-handoff/request/refused", test_request_refused);

@@ -303,6 +303,10 @@ static void test_restless(void)
                                XEN_HANDOFF_OS_ABSENT);
     }
     g_assert_cmpint(n, ==, XEN_HANDOFF_MAX_SIGHTINGS);
+    /* not even if it is made anew each time */
+    xen_handoff_ledger_gone(l, VBD);
+    g_assert_false(xen_handoff_ledger_wants(l, VBD));
+    xen_handoff_ledger_saw(l, VBD, connected("8", "5"), XEN_HANDOFF_OS_ABSENT);
     g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
                     XEN_HANDOFF_IN_DOUBT);
     /* still certain: there is nobody else whose it could be */
@@ -348,6 +352,16 @@ static void test_limits(void)
                                            XEN_HANDOFF_OS_ABSENT), ==,
                     XEN_HANDOFF_NOBODY);
     g_assert_false(xen_handoff_ledger_knows(l, "vbd/more"));
+
+    /* nor is there room for more when those have gone, but for themselves */
+    xen_handoff_ledger_gone(l, "");
+    g_assert_cmpuint(xen_handoff_ledger_connections(l), ==, 0);
+    g_assert_cmpint(xen_handoff_ledger_saw(l, "vbd/more", connected("8", "5"),
+                                           XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_NOBODY);
+    g_assert_cmpint(xen_handoff_ledger_saw(l, "vbd/1", connected("8", "5"),
+                                           XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
 }
 
 int main(int argc, char **argv)

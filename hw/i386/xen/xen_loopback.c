@@ -91,7 +91,6 @@ struct XenLoopback {
     uint64_t ram_size;
     LoActive active[MAX_GRANTS];
     struct xenevtchn_handle *ports[MAX_PORTS];
-    unsigned int pending[MAX_PORTS];
     unsigned int nr_maps, nr_ports;
 
     /* main loop only */
@@ -184,7 +183,6 @@ static int lo_evtchn_notify(xenevtchn_handle *xc, evtchn_port_t port)
         errno = EINVAL;
         return -1;
     }
-    lo->pending[port]++;
     return 0;
 }
 
@@ -869,7 +867,11 @@ static void meddle(const char *path)
 
         if (m->left && !strcmp(m->trigger, path)) {
             m->left--;
-            xs_put_str(lo->domid, m->value, "%s", m->path);
+            if (*m->path == '/') {
+                xs_put_str(lo->domid, m->value, "%s", m->path);
+            } else {
+                lo->param[HVM_PARAM_CALLBACK_IRQ] = atoi(m->value);
+            }
         }
     }
 }
@@ -1282,15 +1284,6 @@ static void cmd_send(char **w, Error **errp)
     }
 }
 
-static void cmd_pending(char **w, Error **errp)
-{
-    unsigned int port = atoi(w[0]) % MAX_PORTS;
-    QEMU_LOCK_GUARD(&lo->lock);
-
-    lo->result = g_strdup_printf("%u", lo->pending[port]);
-    lo->pending[port] = 0;
-}
-
 static void cmd_param(char **w, Error **errp)
 {
     unsigned int index = atoi(w[0]) % MAX_PARAMS;
@@ -1366,7 +1359,7 @@ static void cmd_meddle(char **w, Error **errp)
     LoMeddler *m;
 
     if (g_strv_length(rest) != 3) {
-        error_setg(errp, "meddle N TRIGGER PATH VALUE");
+        error_setg(errp, "meddle N TRIGGER PATH|callback VALUE");
         return;
     }
     m = g_new(LoMeddler, 1);
@@ -1493,7 +1486,6 @@ static const struct {
     { "ls", 1, cmd_ls },
     { "rm", 1, cmd_rm },
     { "send", 1, cmd_send },
-    { "pending", 1, cmd_pending },
     { "param", 2, cmd_param },
     { "remote", 2, cmd_remote },
     { "unplug", 2, cmd_unplug },

@@ -79,8 +79,7 @@ XenHandoffGrants *xen_handoff_grants_record(Error **errp);
 /**
  * xen_handoff_grants_clear: take the firmware's entries out of the grant table
  * @domids: set of GUINT_TO_POINTER(domid): only entries for these domains
- * @record: only entries that are the very same there, with their frame; NULL if
- *          no OS has run, so that all are the firmware's
+ * @record: only entries that are the very same there, with their frame
  * @count: how many
  *
  * An entry that is in use stays: only its owner may wait for the end of that.

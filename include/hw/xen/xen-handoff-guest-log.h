@@ -43,7 +43,6 @@ typedef struct XenHandoffGuestLog {
 } XenHandoffGuestLog;
 
 void xen_handoff_guest_log_init(XenHandoffGuestLog *log);
-void xen_handoff_guest_log_destroy(XenHandoffGuestLog *log);
 
 /**
  * xen_handoff_guest_log_byte: the guest has written @c
@@ -53,5 +52,10 @@ void xen_handoff_guest_log_destroy(XenHandoffGuestLog *log);
  * Source: Xen's docs/misc/hvm-emulated-unplug.pandoc.
  */
 void xen_handoff_guest_log_byte(XenHandoffGuestLog *log, uint8_t c);
+
+/**
+ * xen_handoff_guest_log_end: the guest has been reset, perhaps within a line
+ */
+void xen_handoff_guest_log_end(XenHandoffGuestLog *log);
 
 #endif

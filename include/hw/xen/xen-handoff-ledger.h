@@ -16,6 +16,7 @@
  * 1000 nodes in xenstore, so an honest guest never meets these.
  */
 #define XEN_HANDOFF_MAX_FRONTENDS 1024
+#define XEN_HANDOFF_MAX_NAME      64
 #define XEN_HANDOFF_MAX_KEYS      128
 #define XEN_HANDOFF_MAX_VALUE     256
 
@@ -96,7 +97,7 @@ void xen_handoff_ledger_free(XenHandoffLedger *ledger);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XenHandoffLedger, xen_handoff_ledger_free)
 
 /**
- * xen_handoff_ledger_knows: has @frontend been seen before?
+ * xen_handoff_ledger_knows: has @frontend been seen, and not gone since?
  */
 bool xen_handoff_ledger_knows(XenHandoffLedger *ledger, const char *frontend);
 
@@ -150,6 +151,10 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
 /**
  * xen_handoff_ledger_gone: a directory was removed
  * @path: a frontend, "vbd/51712", a class of them, "vbd", or "" for all
+ *
+ * Its name and how often it was seen stay: a guest that removes what it has
+ * made must not have more than others.  If it comes back it is a new frontend
+ * in all else.
  */
 void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path);
 

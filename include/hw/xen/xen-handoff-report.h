@@ -50,10 +50,12 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task);
  * @name: "vbd/51712"
  * @state: the state it is in
  * @owner: whose it is: why it is left alone
+ * @has_backend: one of the firmware's has a backend, but not one that we can
+ *               close
  */
 void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
                                    enum xenbus_state state,
-                                   XenHandoffOwner owner);
+                                   XenHandoffOwner owner, bool has_backend);
 
 /** xen_handoff_report_grants: the grant table has been gone through */
 void xen_handoff_report_grants(XenHandoffReport *r,

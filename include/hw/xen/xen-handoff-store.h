@@ -50,13 +50,23 @@ const char *xen_handoff_state_name(enum xenbus_state state);
 XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
                                      const char *name, bool with_keys);
 
+/**
+ * xen_handoff_is_frontend: can this be a frontend of the firmware's?
+ * @class: "vbd"
+ * @id: "51712"
+ *
+ * device/pci is none: it belongs to the toolstack and to nobody's firmware.  A
+ * name of more than XEN_HANDOFF_MAX_NAME bytes is a guest's that wants to
+ * fill the log.
+ */
+bool xen_handoff_is_frontend(const char *class, const char *id);
+
 typedef void XenHandoffFrontendFn(const char *name, void *opaque);
 
 /**
  * xen_handoff_for_each_frontend: call @fn for each frontend of the guest
  *
- * For XEN_HANDOFF_MAX_FRONTENDS at most.  device/pci is left out: it belongs to
- * the toolstack and to nobody's firmware.
+ * For XEN_HANDOFF_MAX_FRONTENDS at most.
  *
  * Returns false with @errp if xenstore does not answer.
  */
