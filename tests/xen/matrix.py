@@ -548,6 +548,8 @@ def package(facts):
     yield from scrubbed(facts, 'os', 1)
     yield from said(facts, HANDED_OFF.format(1, 0))
     yield from linux_works(facts)
+    yield ("the monitor tells the device's state", facts['package']['state'],
+           '"done"')
     yield ("a package that is removed leaves nothing, Debian's is the default",
            [facts['package'][key] for key in ('default', 'diverted', 'left')],
            ["Debian's", '', ''])

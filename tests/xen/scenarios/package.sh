@@ -16,6 +16,9 @@ linux_guest "" "$EMULATED_NIC" 'vga = "stdvga"' 'nographic = 0' 'vnc = 1' 'keyma
 connected firmware vbd/51728
 echo "runs $(readlink "/proc/$(model_pid)/exe")" >"$OUT/package.txt"
 ready
+# the line of the spec, README.md and xen-fw-handoff(7)
+echo "state $(xl qemu-monitor-command "$SCENARIO" "qom-get /machine/peripheral/fw-handoff state")" |
+    tr -d '\r' >>"$OUT/package.txt"
 destroy
 
 PATH="/usr/bin:$PATH" /usr/bin/dpkg --force-bad-path --remove qemu-system-xen-fw-handoff
