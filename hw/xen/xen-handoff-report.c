@@ -35,21 +35,12 @@ static void connection_free(gpointer opaque)
     g_free(c);
 }
 
-/* One that was looked at before, at a firmware's request, has a new entry */
 static void add_connection(XenHandoffReport *r, const char *frontend,
                            const char *backend, XenHandoffOwner owner,
                            const char *action, int64_t us)
 {
     Connection *c = g_new(Connection, 1);
 
-    for (guint i = 0; i < r->connections->len; i++) {
-        Connection *before = g_ptr_array_index(r->connections, i);
-
-        if (!strcmp(before->frontend, frontend)) {
-            g_ptr_array_remove_index(r->connections, i);
-            break;
-        }
-    }
     *c = (Connection) { g_strdup(frontend), g_strdup(backend ?: ""),
                         owner_names[owner], action, us };
     trace_xen_fw_handoff_result(c->frontend, c->backend, c->owner, c->action,
@@ -209,7 +200,6 @@ typedef struct VisitLedger {
     Visitor *v;
     bool ok;
     Error **errp;
-    GHashTable *names;          /* of those that are connected now */
 } VisitLedger;
 
 static void visit_frontend(const char *name, const char *backend,
@@ -219,15 +209,13 @@ static void visit_frontend(const char *name, const char *backend,
     Connection c = { (char *)name, (char *)backend, owner_names[owner], "", 0 };
 
     visit->ok = visit->ok && visit_one(visit->v, &c, visit->errp);
-    g_hash_table_add(visit->names, (char *)name);
 }
 
 void xen_handoff_report_visit(const XenHandoffReport *r,
                               XenHandoffLedger *ledger, Visitor *v,
                               const char *name, Error **errp)
 {
-    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
-    VisitLedger visit = { v, true, errp, names };
+    VisitLedger visit = { v, true, errp };
 
     if (!visit_start_list(v, name, NULL, 0, errp)) {
         return;
@@ -237,10 +225,7 @@ void xen_handoff_report_visit(const XenHandoffReport *r,
     }
     for (guint i = 0; r->connections && i < r->connections->len && visit.ok;
          i++) {
-        Connection *c = g_ptr_array_index(r->connections, i);
-
-        visit.ok = g_hash_table_contains(names, c->frontend) ||
-                   visit_one(v, c, errp);
+        visit.ok = visit_one(v, g_ptr_array_index(r->connections, i), errp);
     }
     if (visit.ok) {
         visit_check_list(v, errp);
