@@ -428,12 +428,7 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
     if (os == XEN_HANDOFF_OS_ABSENT) {
         os = record_grants(s, &err);
     }
-    if (err) {
-        warn_reportf_err(err, XEN_FW_HANDOFF_LOG
-                         "grants: those of the firmware are left: ");
-        return;
-    }
-    if (os == XEN_HANDOFF_OS_UNKNOWN || !s->grants) {
+    if (!err && (os == XEN_HANDOFF_OS_UNKNOWN || !s->grants)) {
         return;
     }
     for (guint i = 0; i < tasks->len; i++) {
@@ -443,11 +438,11 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
         add_domid(&domids, task->backend);
     }
     xen_handoff_for_each_frontend(&s->store, add_frontend_domid, &domids, NULL);
-    if (xen_handoff_grants_clear(set, s->grants, &count, &err)) {
-        xen_handoff_report_grants(&s->report, &count);
-    } else {
+    if (err || !xen_handoff_grants_clear(set, s->grants, &count, &err)) {
         warn_reportf_err(err, XEN_FW_HANDOFF_LOG
                          "grants: those of the firmware are left: ");
+    } else {
+        xen_handoff_report_grants(&s->report, &count);
     }
 }
 
