@@ -10,6 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
+#include "qemu/bitops.h"
 #include "qapi/error.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/interface/grant_table.h"
@@ -31,49 +32,60 @@ typedef union Entry {
 
 QEMU_BUILD_BUG_ON(sizeof(Entry) != sizeof(uint64_t));
 
-XenHandoffTable *xen_handoff_table_map(Error **errp)
+bool xen_handoff_table_refresh(XenHandoffTable *table, Error **errp)
 {
     const XenFwHandoffOps *ops = xen_fw_handoff_ops;
     unsigned int version, frames;
-    XenHandoffTable *table;
     void *map;
     int rc;
 
     if (!ops->grant_table_size || !ops->map_grant_table) {
         error_setg(errp, "the guest's grant table is out of reach");
-        return NULL;
+        return false;
     }
     rc = ops->grant_table_size(&version, &frames);
     if (rc < 0) {
         error_setg_errno(errp, -rc, "cannot query the guest's grant table");
-        return NULL;
+        return false;
     }
     if (version > 1) {
         error_setg(errp, "the guest's grant table has version %u", version);
-        return NULL;
+        return false;
     }
     frames = MIN(frames, XEN_HANDOFF_MAX_GRANT_FRAMES);
+    if (frames == table->frames) {
+        return true;
+    }
+    xen_handoff_table_unmap(table);
     if (!frames) {
-        error_setg(errp, "the guest has no grant table");
-        return NULL;
+        return true;            /* nothing has been granted yet */
     }
     trace_xen_fw_handoff_grant_table(frames);
     map = ops->map_grant_table(frames);
     if (!map) {
         error_setg_errno(errp, errno, "cannot map the guest's grant table");
-        return NULL;
+        return false;
     }
-    table = g_new(XenHandoffTable, 1);
     *table = (XenHandoffTable) { map, frames, frames * PAGE_ENTRIES };
-    return table;
+    return true;
 }
 
 void xen_handoff_table_unmap(XenHandoffTable *table)
 {
-    if (table) {
+    if (table->entry) {
         xen_fw_handoff_ops->unmap_grant_table(table->entry, table->frames);
-        g_free(table);
     }
+    *table = (XenHandoffTable) { NULL };
+}
+
+static bool is_access(Entry e)
+{
+    return (e.v1.flags & GTF_type_mask) == GTF_permit_access;
+}
+
+static Entry read_entry(const XenHandoffTable *table, uint32_t ref)
+{
+    return (Entry) { .raw = qatomic_read__nocheck(&table->entry[ref]) };
 }
 
 bool xen_handoff_table_in_use(const XenHandoffTable *table, uint32_t ref)
@@ -83,23 +95,34 @@ bool xen_handoff_table_in_use(const XenHandoffTable *table, uint32_t ref)
     if (ref >= table->entries) {
         return false;
     }
-    e.raw = qatomic_read__nocheck(&table->entry[ref]);
-    return (e.v1.flags & GTF_type_mask) == GTF_permit_access &&
-           e.v1.flags & IN_USE;
+    e = read_entry(table, ref);
+    return is_access(e) && e.v1.flags & IN_USE;
 }
 
-XenHandoffGrants *xen_handoff_grants_record(Error **errp)
+XenHandoffGrants *xen_handoff_grants_record(const XenHandoffTable *table,
+                                            const XenHandoffGrants *before)
 {
-    XenHandoffTable *table = xen_handoff_table_map(errp);
     XenHandoffGrants *record;
 
-    if (!table) {
+    if (before && before->len == table->entries &&
+        (!before->len || !memcmp(before->data, table->entry,
+                                 table->entries * sizeof(Entry)))) {
         return NULL;
     }
     record = g_array_sized_new(false, false, sizeof(Entry), table->entries);
     g_array_append_vals(record, table->entry, table->entries);
-    xen_handoff_table_unmap(table);
     return record;
+}
+
+uint8_t xen_handoff_grants_seeded(const XenHandoffTable *table)
+{
+    uint8_t seeded = 0;
+
+    for (unsigned int ref = 0;
+         ref < MIN(table->entries, XEN_HANDOFF_RESERVED_GRANTS); ref++) {
+        seeded |= (read_entry(table, ref).raw != 0) << ref;
+    }
+    return seeded;
 }
 
 /* Whether a backend uses the entry or not, is it the one that was recorded? */
@@ -116,27 +139,22 @@ static bool recorded(const XenHandoffGrants *record, unsigned int ref, Entry e)
     return was.raw == e.raw;
 }
 
-bool xen_handoff_grants_clear(GHashTable *domids,
-                              const XenHandoffGrants *record,
-                              XenHandoffGrantCount *count, Error **errp)
+void xen_handoff_grants_clear(const XenHandoffTable *table, GHashTable *domids,
+                              const XenHandoffGrants *record, uint8_t seeded,
+                              XenHandoffGrantCount *count)
 {
-    XenHandoffTable *table = xen_handoff_table_map(errp);
-
-    if (!table) {
-        return false;
-    }
     for (unsigned int ref = XEN_HANDOFF_FIRST_GRANT;
          ref < table->entries; ref++) {
-        uint64_t *entry = &table->entry[ref];
-        Entry e = { .raw = qatomic_read__nocheck(entry) };
+        Entry e = read_entry(table, ref);
 
-        if ((e.v1.flags & GTF_type_mask) != GTF_permit_access ||
+        if ((ref < XEN_HANDOFF_RESERVED_GRANTS && seeded & BIT(ref)) ||
+            !is_access(e) ||
             !g_hash_table_contains(domids, GUINT_TO_POINTER(e.v1.domid)) ||
             !recorded(record, ref, e)) {
             continue;
         }
         if (e.v1.flags & IN_USE ||
-            qatomic_cmpxchg__nocheck(entry, e.raw, 0) != e.raw) {
+            qatomic_cmpxchg__nocheck(&table->entry[ref], e.raw, 0) != e.raw) {
             trace_xen_fw_handoff_grant(ref, e.v1.domid, "in use");
             count->in_use++;
         } else {
@@ -144,6 +162,4 @@ bool xen_handoff_grants_clear(GHashTable *domids,
             count->cleared++;
         }
     }
-    xen_handoff_table_unmap(table);
-    return true;
 }

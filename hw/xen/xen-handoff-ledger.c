@@ -11,6 +11,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/cutils.h"
 #include "hw/xen/xen-handoff-ledger.h"
 
 typedef struct Frontend {
@@ -19,6 +20,7 @@ typedef struct Frontend {
     unsigned int sightings;
     bool gone;                  /* remembered, lest it begins anew */
     XenHandoffSighting *firmware; /* its connection while it is the owner */
+    GHashTable *rings;          /* a set of references, see ledger_rings() */
 } Frontend;
 
 struct XenHandoffLedger {
@@ -102,12 +104,69 @@ static bool is_connection(enum xenbus_state state)
     return state >= XenbusStateInitWait && state <= XenbusStateClosed;
 }
 
+static bool has_toolstack_keys(const Frontend *f,
+                               const XenHandoffSighting *seen)
+{
+    GHashTableIter iter;
+    gpointer key;
+
+    if (!f || !f->toolstack_keys) {
+        return true;            /* nobody knows what they were */
+    }
+    g_hash_table_iter_init(&iter, seen->keys);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        g_autofree char *top = g_strndup(key, strcspn(key, "/"));
+
+        if (!g_hash_table_contains(f->toolstack_keys, top)) {
+            return false;
+        }
+    }
+    return !seen->too_much;
+}
+
+/*
+ * Has the firmware left anything?  Its own word, the frontend's state, is not
+ * enough: one that gives up half-way says Initialising to a backend that goes
+ * on mapping its rings, or leaves keys that the next one's backend believes.
+ */
+static bool is_left_open(const Frontend *f, const XenHandoffSighting *seen)
+{
+    if (is_connection(seen->state)) {
+        return true;
+    }
+    if (seen->state == XenbusStateInitialising) {
+        return seen->backend > XenbusStateInitWait || seen->ring_in_use ||
+               !has_toolstack_keys(f, seen);
+    }
+    /* No state that any frontend has, but there is a backend to it */
+    return seen->backend != XenbusStateUnknown;
+}
+
+/* Every "ring-ref", "ring-ref0", "queue-1/tx-ring-ref" and the like */
+static void note_rings(GHashTable *rings, const XenHandoffSighting *seen)
+{
+    GHashTableIter iter;
+    gpointer key, value;
+
+    g_hash_table_iter_init(&iter, seen->keys);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        unsigned int ref;
+
+        if (g_strrstr(key, "ring-ref") &&
+            g_hash_table_size(rings) < XEN_HANDOFF_MAX_RINGS &&
+            !qemu_strtoui(value, NULL, 10, &ref)) {
+            g_hash_table_add(rings, GUINT_TO_POINTER(ref));
+        }
+    }
+}
+
 static void frontend_free(gpointer opaque)
 {
     Frontend *f = opaque;
 
     g_clear_pointer(&f->toolstack_keys, g_hash_table_unref);
     xen_handoff_sighting_free(f->firmware);
+    g_hash_table_unref(f->rings);
     g_free(f);
 }
 
@@ -199,6 +258,7 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
                 return XEN_HANDOFF_NOBODY;
             }
             f = g_new0(Frontend, 1);
+            f->rings = g_hash_table_new(NULL, NULL);
             g_hash_table_insert(ledger->frontends, g_strdup(frontend), f);
         }
         f->gone = false;
@@ -207,12 +267,16 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
         }
     }
 
+    if (os == XEN_HANDOFF_OS_ABSENT) {
+        note_rings(f->rings, seen);
+    }
     if (++f->sightings >= XEN_HANDOFF_MAX_SIGHTINGS) {
         set_owner(ledger, f, XEN_HANDOFF_IN_DOUBT);
+    } else if (os == XEN_HANDOFF_OS_ABSENT) {
+        set_owner(ledger, f, is_left_open(f, seen) ? XEN_HANDOFF_FIRMWARE
+                                                   : XEN_HANDOFF_NOBODY);
     } else if (!is_connection(seen->state)) {
         set_owner(ledger, f, XEN_HANDOFF_NOBODY);
-    } else if (os == XEN_HANDOFF_OS_ABSENT) {
-        set_owner(ledger, f, XEN_HANDOFF_FIRMWARE);
     } else if (os == XEN_HANDOFF_OS_UNKNOWN) {
         set_owner(ledger, f, XEN_HANDOFF_IN_DOUBT);
     } else if (f->owner == XEN_HANDOFF_FIRMWARE ||
@@ -248,6 +312,7 @@ void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path)
             set_owner(ledger, f, XEN_HANDOFF_NOBODY);
             g_clear_pointer(&f->toolstack_keys, g_hash_table_unref);
             g_clear_pointer(&f->firmware, xen_handoff_sighting_free);
+            g_hash_table_remove_all(f->rings);
             f->gone = true;
         }
     }
@@ -260,11 +325,12 @@ XenHandoffOwner xen_handoff_ledger_owner(XenHandoffLedger *ledger,
 {
     Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
 
+    if (os == XEN_HANDOFF_OS_ABSENT) {
+        return is_left_open(f, seen) ? XEN_HANDOFF_FIRMWARE
+                                     : XEN_HANDOFF_NOBODY;
+    }
     if (!is_connection(seen->state)) {
         return XEN_HANDOFF_NOBODY;
-    }
-    if (os == XEN_HANDOFF_OS_ABSENT) {
-        return XEN_HANDOFF_FIRMWARE;
     }
     if (os == XEN_HANDOFF_OS_UNKNOWN) {
         return XEN_HANDOFF_IN_DOUBT;
@@ -278,6 +344,33 @@ XenHandoffOwner xen_handoff_ledger_owner(XenHandoffLedger *ledger,
     }
     /* NOBODY: it was at rest when last seen, its event is still on the way */
     return f->owner == XEN_HANDOFF_NOBODY ? XEN_HANDOFF_OS : f->owner;
+}
+
+GHashTable *xen_handoff_ledger_rings(XenHandoffLedger *ledger,
+                                     const char *frontend,
+                                     const XenHandoffSighting *seen)
+{
+    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
+    GHashTable *rings = g_hash_table_new(NULL, NULL);
+    GHashTableIter iter;
+    gpointer ref;
+
+    if (f) {
+        g_hash_table_iter_init(&iter, f->rings);
+        while (g_hash_table_iter_next(&iter, &ref, NULL)) {
+            g_hash_table_add(rings, ref);
+        }
+    }
+    note_rings(rings, seen);
+    return rings;
+}
+
+bool xen_handoff_ledger_saw_at_rest(XenHandoffLedger *ledger,
+                                    const char *frontend)
+{
+    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
+
+    return f && f->toolstack_keys;
 }
 
 bool xen_handoff_ledger_toolstack_wrote(XenHandoffLedger *ledger,

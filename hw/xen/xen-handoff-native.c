@@ -6,7 +6,9 @@
 
 #include "qemu/osdep.h"
 #include "hw/xen/xen_native.h"
+#include "qemu/atomic.h"
 #include "qemu/module.h"
+#include "qemu/timer.h"
 #include "hw/xen/xen_fw_handoff.h"
 
 static int native_get_hvm_param(uint32_t index, uint64_t *value)
@@ -94,11 +96,201 @@ static void native_unmap_grant_table(void *table, unsigned int frames)
 
 #endif /* CONFIG_XEN_CTRL_INTERFACE_VERSION < 41100 */
 
+/* --- the guest's connection to xenstore ------------------------------------ */
+
+/*
+ * All that is done here is what the guest could do itself, on the page that it
+ * shares with xenstored.  Introducing the domain again would drop its watches,
+ * too, but C xenstored then goes on with a request that it has half read and
+ * freed, and oxenstored needs an event channel that the guest can close.
+ */
+
+/* So often is xenstored given a turn before we take it to be done */
+#define IDLE_TURNS 4
+
+typedef struct Ring {
+    struct xenstore_domain_interface *page;
+    struct xs_handle *xsh;      /* of ours, to give xenstored a turn */
+    GByteArray *heard;          /* since something was sent */
+    int64_t until;              /* on get_clock() */
+} Ring;
+
+static struct xenstore_domain_interface *native_reconnecting;
+
+/*
+ * Take what xenstored has sent, until it has no more.  C xenstored looks at all
+ * rings whenever it does anything, and has done so soon after it answers us.
+ *
+ * Returns 0 or a negative errno, EBUSY if it does not read the ring.
+ */
+static int ring_listen(Ring *ring)
+{
+    struct xenstore_domain_interface *page = ring->page;
+
+    for (int idle = 0; idle < IDLE_TURNS; idle++) {
+        XENSTORE_RING_IDX cons, prod;
+
+        if (get_clock() > ring->until) {
+            return -ETIMEDOUT;  /* somebody else uses it, too */
+        }
+        free(xs_get_domain_path(ring->xsh, xen_domid));
+        cons = qatomic_read(&page->rsp_cons);
+        prod = qatomic_load_acquire(&page->rsp_prod);
+        if (prod - cons > XENSTORE_RING_SIZE) {
+            return -EIO;
+        }
+        if (cons != prod) {
+            idle = -1;
+        }
+        for (; cons != prod; cons++) {
+            uint8_t c = page->rsp[MASK_XENSTORE_IDX(cons)];
+
+            g_byte_array_append(ring->heard, &c, 1);
+        }
+        qatomic_store_release(&page->rsp_cons, cons);
+    }
+    return qatomic_read(&page->req_cons) == qatomic_read(&page->req_prod)
+        ? 0 : -EBUSY;
+}
+
+/*
+ * Send @len bytes.  Returns how many answers have come, the type of the last
+ * one in @type, or a negative errno.  Events of watches are no answers.
+ */
+static int ring_send(Ring *ring, const void *data, size_t len, uint32_t *type)
+{
+    struct xenstore_domain_interface *page = ring->page;
+    XENSTORE_RING_IDX prod = qatomic_read(&page->req_prod);
+    struct xsd_sockmsg msg;
+    int answers = 0, rc;
+
+    for (size_t i = 0; i < len; i++) {
+        page->req[MASK_XENSTORE_IDX(prod + i)] = ((const char *)data)[i];
+    }
+    g_byte_array_set_size(ring->heard, 0);
+    qatomic_store_release(&page->req_prod, prod + len);
+    rc = ring_listen(ring);
+    if (rc < 0) {
+        /* as if nothing had been sent, if nobody has read it */
+        if (qatomic_read(&page->req_cons) == prod) {
+            qatomic_store_release(&page->req_prod, prod);
+        }
+        return rc;
+    }
+    for (size_t at = 0; at + sizeof(msg) <= ring->heard->len;
+         at += sizeof(msg) + msg.len) {
+        memcpy(&msg, ring->heard->data + at, sizeof(msg));
+        if (msg.len > XENSTORE_PAYLOAD_MAX) {
+            return -EIO;
+        }
+        if (msg.type != XS_WATCH_EVENT) {
+            *type = msg.type;
+            answers++;
+        }
+    }
+    return answers;
+}
+
+/*
+ * Ask for XS_RESET_WATCHES, which ends transactions as well (Xen 4.2).
+ *
+ * The firmware may have left a request that it had not sent to its end.  Zeros
+ * end any, and so many are a message themselves, which is answered, too: where
+ * one ends is seen when the answer comes.
+ */
+static int ring_reset(Ring *ring)
+{
+    static const char zeros[sizeof(struct xsd_sockmsg)];
+    static const struct {
+        struct xsd_sockmsg header;
+        char body;
+    } ask = { { .type = XS_RESET_WATCHES, .len = sizeof(ask.body) } };
+    uint32_t type = 0;
+    bool at_start = false;
+    int n = ring_listen(ring);
+
+    if (!n) {
+        n = ring_send(ring, zeros, sizeof(zeros) - 1, &type);
+    }
+    if (!n) {
+        n = ring_send(ring, zeros, 1, &type);
+        at_start = n > 0;
+    }
+    while (!n) {
+        n = ring_send(ring, zeros, sizeof(zeros), &type);
+    }
+    if (n > 0 && !at_start) {
+        do {
+            n = ring_send(ring, zeros, 1, &type);
+        } while (!n);
+    }
+    if (n > 0) {
+        n = ring_send(ring, &ask, sizeof(ask.header) + sizeof(ask.body),
+                      &type);
+    }
+    if (n < 0) {
+        return n;
+    }
+    return type == XS_RESET_WATCHES ? 0 : -EPROTO;
+}
+
+static int native_reset_xenstore(int64_t until)
+{
+    Ring ring = { .until = until };
+    uint64_t value;
+    xen_pfn_t pfn;
+    int err, rc;
+
+    if (xc_hvm_param_get(xen_xc, xen_domid, HVM_PARAM_STORE_PFN, &value) < 0) {
+        return -errno;
+    }
+    pfn = value;
+    ring.page = xenforeignmemory_map(xen_fmem, xen_domid,
+                                     PROT_READ | PROT_WRITE, 1, &pfn, &err);
+    if (!ring.page) {
+        return -errno;
+    }
+    ring.xsh = xs_open(0);
+    ring.heard = g_byte_array_new();
+    rc = ring.xsh ? ring_reset(&ring) : -errno;
+    if (rc == -EBUSY && ring.page->server_features &
+        XENSTORE_SERVER_FEATURE_RECONNECTION) {
+        /*
+         * oxenstored reads a ring after an event only, but before it writes to
+         * one it sees this, and forgets the connection as it was: our first
+         * write that a watch waits for ends them all.
+         */
+        qatomic_set(&ring.page->connection, XENSTORE_RECONNECT);
+        native_reconnecting = ring.page;
+        rc = 0;
+    } else {
+        xenforeignmemory_unmap(xen_fmem, ring.page, 1);
+    }
+    g_byte_array_unref(ring.heard);
+    if (ring.xsh) {
+        xs_close(ring.xsh);
+    }
+    return rc;
+}
+
+/* An OS's first request would be lost if it found the connection like that */
+static void native_reset_xenstore_end(void)
+{
+    if (native_reconnecting) {
+        qatomic_cmpxchg(&native_reconnecting->connection, XENSTORE_RECONNECT,
+                        XENSTORE_CONNECTED);
+        xenforeignmemory_unmap(xen_fmem, native_reconnecting, 1);
+        native_reconnecting = NULL;
+    }
+}
+
 static const XenFwHandoffOps native_ops = {
     .get_hvm_param = native_get_hvm_param,
     .grant_table_size = native_grant_table_size,
     .map_grant_table = native_map_grant_table,
     .unmap_grant_table = native_unmap_grant_table,
+    .reset_xenstore = native_reset_xenstore,
+    .reset_xenstore_end = native_reset_xenstore_end,
 };
 
 /* Runs when the Xen bus comes up, which may be one that QEMU emulates */

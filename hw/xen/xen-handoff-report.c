@@ -12,6 +12,16 @@
 #include "hw/xen/xen-handoff-store.h"
 #include "trace.h"
 
+/*
+ * While a backend has a page mapped, Xen answers whoever maps its reference
+ * with that page, also when the OS has granted another by then.
+ */
+#define MAY_LACK "the guest may lack this device and others that get its " \
+                 "grant references"
+
+/* About what a line has before our text */
+#define LINE_OVERHEAD 64
+
 typedef struct Connection {
     char *frontend, *backend;
     const char *owner, *action;
@@ -25,6 +35,50 @@ static const char *const owner_names[] = {
     [XEN_HANDOFF_OS_TOUCHED] = "os-touched",
     [XEN_HANDOFF_IN_DOUBT] = "in-doubt",
 };
+
+/*
+ * The log is a file of dom0's that nobody else bounds, and every reset of the
+ * guest begins anew: a guest must not fill dom0's disk.
+ */
+static bool may_say(XenHandoffReport *r, size_t len)
+{
+    if (r->said >= XEN_HANDOFF_LOG_MAX) {
+        return false;
+    }
+    r->said += len + LINE_OVERHEAD;
+    if (r->said >= XEN_HANDOFF_LOG_MAX) {
+        warn_report(XEN_FW_HANDOFF_LOG "the log has reached %d KiB, no more is "
+                    "said; QMP has what is done", XEN_HANDOFF_LOG_MAX / 1024);
+        return false;
+    }
+    return true;
+}
+
+void xen_handoff_say(XenHandoffReport *r, const char *fmt, ...)
+{
+    g_autofree char *text = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    if (may_say(r, strlen(text))) {
+        info_report(XEN_FW_HANDOFF_LOG "%s", text);
+    }
+}
+
+void xen_handoff_warn(XenHandoffReport *r, const char *fmt, ...)
+{
+    g_autofree char *text = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    if (may_say(r, strlen(text))) {
+        warn_report(XEN_FW_HANDOFF_LOG "%s", text);
+    }
+}
 
 static void connection_free(gpointer opaque)
 {
@@ -58,6 +112,7 @@ void xen_handoff_report_reset(XenHandoffReport *r)
 {
     xen_handoff_report_destroy(r);
     *r = (XenHandoffReport) {
+        .said = r->said,
         .connections = g_ptr_array_new_with_free_func(connection_free),
     };
 }
@@ -70,15 +125,15 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
 
     switch (task->result) {
     case XEN_HANDOFF_DONE:
-        info_report(XEN_FW_HANDOFF_LOG "%s: handed off in %.1f ms: %s is in %s",
-                    task->name, ms, task->backend,
-                    xen_handoff_state_name(task->backend_state));
+        xen_handoff_say(r, "%s: handed off in %.1f ms: %s is in %s", task->name,
+                        ms, task->backend,
+                        xen_handoff_state_name(task->backend_state));
         action = "handed-off";
         r->handed_off++;
         break;
     case XEN_HANDOFF_GONE:
-        info_report(XEN_FW_HANDOFF_LOG "%s: handed off in %.1f ms: %s is gone",
-                    task->name, ms, task->backend);
+        xen_handoff_say(r, "%s: handed off in %.1f ms: %s is gone", task->name,
+                        ms, task->backend);
         action = "handed-off";
         r->handed_off++;
         break;
@@ -86,30 +141,27 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
         action = "given-up";
         r->given_up++;
         if (task->busy) {
-            warn_report(XEN_FW_HANDOFF_LOG "%s: given up after %.1f ms: %s has "
-                        "requests under way; look at the storage behind it, "
-                        "the guest may lack this device", task->name, ms,
-                        task->backend);
+            xen_handoff_warn(r, "%s: given up after %.1f ms: %s has requests "
+                             "under way; look at the storage behind it, "
+                             MAY_LACK, task->name, ms, task->backend);
             break;
         }
-        warn_report(XEN_FW_HANDOFF_LOG "%s: given up after %.1f ms: %s hangs "
-                    "in %s, it should be in %s; look at the backend's domain, "
-                    "the guest may lack this device", task->name, ms,
-                    task->backend,
-                    xen_handoff_state_name(task->backend_state),
-                    xen_handoff_state_name(task->waiting_for));
+        xen_handoff_warn(r, "%s: given up after %.1f ms: %s hangs in %s, it "
+                         "should be in %s; look at the backend's domain, "
+                         MAY_LACK, task->name, ms, task->backend,
+                         xen_handoff_state_name(task->backend_state),
+                         xen_handoff_state_name(task->waiting_for));
         break;
     case XEN_HANDOFF_TAKEN:
-        info_report(XEN_FW_HANDOFF_LOG "%s: left alone after %.1f ms: the OS "
-                    "has taken it meanwhile", task->name, ms);
+        xen_handoff_say(r, "%s: left alone after %.1f ms: the OS has taken it "
+                        "meanwhile", task->name, ms);
         owner = XEN_HANDOFF_OS_TOUCHED;
         action = "left-alone";
         r->left_alone++;
         break;
     case XEN_HANDOFF_FAILED:
-        warn_report(XEN_FW_HANDOFF_LOG "%s: failed after %.1f ms: %s; "
-                    "the guest may lack this device", task->name, ms,
-                    error_get_pretty(task->error));
+        xen_handoff_warn(r, "%s: failed after %.1f ms: %s; " MAY_LACK,
+                         task->name, ms, error_get_pretty(task->error));
         action = "failed";
         r->failed++;
         break;
@@ -129,12 +181,12 @@ void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
         [XEN_HANDOFF_IN_DOUBT] = "nobody can tell whose it is",
     };
 
-    info_report(XEN_FW_HANDOFF_LOG "%s: left alone in state %s: %s", name,
-                xen_handoff_state_name(state),
-                owner != XEN_HANDOFF_FIRMWARE ? why[owner]
-                : has_backend ? "QEMU's own backend of this kind cannot be "
-                                "closed while the guest waits"
-                : "it names no backend that confirms it");
+    xen_handoff_say(r, "%s: left alone in state %s: %s", name,
+                    xen_handoff_state_name(state),
+                    owner != XEN_HANDOFF_FIRMWARE ? why[owner]
+                    : has_backend ? "QEMU's own backend of this kind cannot be "
+                                    "closed while the guest waits"
+                    : "it names no backend that confirms it");
     add_connection(r, name, NULL, owner, "left-alone", 0);
     r->left_alone++;
 }
@@ -142,11 +194,11 @@ void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
 void xen_handoff_report_grants(XenHandoffReport *r,
                                const XenHandoffGrantCount *count)
 {
-    info_report(XEN_FW_HANDOFF_LOG "grants: %u of the firmware cleared, %u "
-                "left because a backend uses them", count->cleared,
-                count->in_use);
+    xen_handoff_say(r, "grants: %u of the firmware cleared, %u left because a "
+                    "backend uses them", count->cleared, count->in_use);
     r->grants_cleared += count->cleared;
     r->grants_in_use += count->in_use;
+    r->still_in_use = count->in_use;
 }
 
 void xen_handoff_report_begin(XenHandoffReport *r)
@@ -155,6 +207,7 @@ void xen_handoff_report_begin(XenHandoffReport *r)
     r->before[1] = r->given_up;
     r->before[2] = r->failed;
     r->before[3] = r->left_alone;
+    r->still_in_use = 0;
     r->since = g_get_monotonic_time();
 }
 
@@ -166,13 +219,14 @@ void xen_handoff_report_done(XenHandoffReport *r)
     uint32_t left_alone = r->left_alone - r->before[3];
 
     r->last_duration_us = g_get_monotonic_time() - r->since;
-    if (!handed_off && !given_up && !failed && !left_alone) {
-        info_report(XEN_FW_HANDOFF_LOG "done: the firmware left nothing");
+    if (!handed_off && !given_up && !failed && !left_alone &&
+        !r->still_in_use) {
+        xen_handoff_say(r, "done: the firmware left nothing");
     } else {
-        info_report(XEN_FW_HANDOFF_LOG "done in %.1f ms: %u handed off, "
-                    "%u given up, %u failed, %u left alone",
-                    r->last_duration_us / 1000.0, handed_off, given_up, failed,
-                    left_alone);
+        xen_handoff_say(r, "done in %.1f ms: %u handed off, %u given up, "
+                        "%u failed, %u left alone",
+                        r->last_duration_us / 1000.0, handed_off, given_up,
+                        failed, left_alone);
     }
 }
 

@@ -42,7 +42,8 @@ const char *xen_handoff_state_name(enum xenbus_state state)
 }
 
 static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
-                     const char *name, const char *below)
+                     const char *name, const char *below,
+                     XenHandoffLedger *known)
 {
     g_autofree char *dir = g_strdup_printf("%s/%s%s%s", store->root, name,
                                            *below ? "/" : "", below);
@@ -57,28 +58,19 @@ static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
         if (!strcmp(key, "state")) {
             continue;
         }
+        if (known && xen_handoff_ledger_toolstack_wrote(known, name, key)) {
+            xen_handoff_sighting_add(seen, key, "");
+            continue;
+        }
         value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/%s/%s",
                              store->root, name, key);
         if (value && xen_handoff_sighting_add(seen, key, value) &&
             !*value && !*below) {
-            add_keys(store, seen, name, key); /* "queue-0" is a directory */
+            add_keys(store, seen, name, key, NULL); /* "queue-0" is a directory */
         }
         free(value);
     }
     free(keys); /* one block, the strings included */
-}
-
-XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
-                                     const char *name, bool with_keys)
-{
-    g_autofree char *dir = g_strdup_printf("%s/%s", store->root, name);
-    XenHandoffSighting *seen = xen_handoff_sighting_new(
-        xen_handoff_read_state(store->xsh, XBT_NULL, dir));
-
-    if (with_keys && seen->state != XenbusStateUnknown) {
-        add_keys(store, seen, name, "");
-    }
-    return seen;
 }
 
 bool xen_handoff_is_frontend(const char *class, const char *id)
@@ -174,4 +166,25 @@ char *xen_handoff_trusted_backend(const XenHandoffStore *store,
     trusted = !g_strcmp0(value, frontend);
     free(value);
     return trusted ? g_steal_pointer(&backend) : NULL;
+}
+
+XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
+                                     const char *name, XenHandoffLedger *known)
+{
+    g_autofree char *dir = g_strdup_printf("%s/%s", store->root, name);
+    g_autofree char *backend = NULL;
+    XenHandoffSighting *seen = xen_handoff_sighting_new(
+        xen_handoff_read_state(store->xsh, XBT_NULL, dir));
+
+    if (known && !xen_handoff_ledger_saw_at_rest(known, name)) {
+        known = NULL;
+    }
+    add_keys(store, seen, name, "", known);
+    if (seen->state < XenbusStateInitWait || seen->state > XenbusStateClosed) {
+        backend = xen_handoff_trusted_backend(store, name);
+    }
+    if (backend) {
+        seen->backend = xen_handoff_read_state(store->xsh, XBT_NULL, backend);
+    }
+    return seen;
 }

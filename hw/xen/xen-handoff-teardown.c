@@ -34,11 +34,8 @@
 /* The guest can make every transaction fail by writing all the time */
 #define MAX_TRANSACTIONS 8
 
-/* More than blkback ever offers ("multi-queue-max-queues": dom0's CPUs) */
-#define MAX_QUEUES 64
-
-/* What restore_frontend() needs of xenstore, in writes; netback's keys: 12 */
-#define RESTORE_COST 20
+/* What restore_frontend() costs, in writes of a state; netback's keys: 12 */
+#define RESTORE_COST 4
 
 static const struct {
     enum xenbus_state frontend; /* write this */
@@ -67,70 +64,57 @@ void xen_handoff_task_free(XenHandoffTask *task)
     g_free(task->name);
     g_free(task->frontend);
     g_free(task->backend);
+    if (task->local) {
+        object_unref(OBJECT(task->local));
+    }
+    g_hash_table_unref(task->rings);
     error_free(task->error);
     g_free(task);
 }
 
+static bool is_running(const XenHandoffTask *task)
+{
+    return task->result == XEN_HANDOFF_RUNNING;
+}
+
 /*
- * Where an OS runs while we work, a state that is not the one that we know is
- * the OS's word: it resets the frontend itself, or connects it.
+ * May the frontend still be written to?  Not if the domain is being destroyed:
+ * what we write would stay for ever.  And where an OS runs while we work, a
+ * state that is not the one that we know is the OS's word: it resets the
+ * frontend itself, or connects it.
  */
-static bool still_ours(struct qemu_xs_handle *xsh, XenHandoffTask *task,
-                       xs_transaction_t tid)
+static void check_frontend(struct qemu_xs_handle *xsh, XenHandoffTask *task,
+                           xs_transaction_t tid, Error **errp)
 {
-    if (task->frontend_state != XenbusStateUnknown &&
-        task->frontend_state != xen_handoff_read_state(xsh, tid,
-                                                       task->frontend)) {
-        task->result = XEN_HANDOFF_TAKEN;
-    }
-    return task->result != XEN_HANDOFF_TAKEN;
-}
-
-static void write_state(struct qemu_xs_handle *xsh, XenHandoffTask *task,
-                        xs_transaction_t tid, enum xenbus_state state,
-                        Error **errp)
-{
-    trace_xen_fw_handoff_frontend_state(task->name,
-                                        xen_handoff_state_name(state));
-    xs_node_printf(xsh, tid, task->frontend, "state", errp, "%u", state);
-    if (task->frontend_state != XenbusStateUnknown) {
-        task->frontend_state = state;
-    }
-}
-
-static bool is_there(struct qemu_xs_handle *xsh, const char *dir)
-{
+    enum xenbus_state state = xen_handoff_read_state(xsh, tid, task->frontend);
     unsigned int n;
-    char **keys = qemu_xen_xs_directory(xsh, XBT_NULL, dir, &n);
-
-    free(keys);
-    return keys;
-}
-
-/* One attempt; returns false if another writer came in between */
-static bool try_restore(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                        XenHandoffTask *task, Error **errp)
-{
-    ERRP_GUARD();
-    enum xenbus_state before = task->frontend_state;
-    xs_transaction_t tid = qemu_xen_xs_transaction_start(xsh);
-    unsigned int n = 0;
     char **keys;
 
-    if (tid == XBT_NULL) {
-        error_setg_errno(errp, errno, "cannot start a xenstore transaction");
-        return true;
+    if (state == XenbusStateUnknown && errno == ENOENT) {
+        keys = qemu_xen_xs_directory(xsh, tid, task->frontend, &n);
+        if (!keys && errno == ENOENT) {
+            task->result = XEN_HANDOFF_GONE;
+            return;
+        }
+        free(keys); /* one block, the strings included */
+    } else if (state == XenbusStateUnknown && errno != EINVAL) {
+        error_setg_errno(errp, errno, "cannot read '%s/state'", task->frontend);
+        return;
     }
-    if (!still_ours(xsh, task, tid)) {
-        qemu_xen_xs_transaction_end(xsh, tid, true);
-        return true;
+    if (task->frontend_state != XenbusStateUnknown &&
+        task->frontend_state != state) {
+        task->result = XEN_HANDOFF_TAKEN;
     }
-    keys = qemu_xen_xs_directory(xsh, tid, task->frontend, &n);
-    if (!keys && errno == ENOENT) {
-        /* The guest is being destroyed: what we write would stay for ever */
-        qemu_xen_xs_transaction_end(xsh, tid, true);
-        return true;
-    }
+}
+
+static void remove_keys(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                        XenHandoffTask *task, xs_transaction_t tid,
+                        Error **errp)
+{
+    ERRP_GUARD();
+    unsigned int n = 0;
+    char **keys = qemu_xen_xs_directory(xsh, tid, task->frontend, &n);
+
     if (!keys) {
         error_setg_errno(errp, errno, "cannot list '%s'", task->frontend);
     }
@@ -144,22 +128,59 @@ static bool try_restore(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
             xs_node_destroy(xsh, tid, path, errp);
         }
     }
-    free(keys); /* one block, the strings included */
-    if (!*errp) {
-        write_state(xsh, task, tid, XenbusStateInitialising, errp);
-    }
-    if (*errp) {
-        qemu_xen_xs_transaction_end(xsh, tid, true);
+    free(keys);
+}
+
+/* One attempt; returns false if another writer came in between */
+static bool try_write_state(struct qemu_xs_handle *xsh,
+                            XenHandoffLedger *ledger, XenHandoffTask *task,
+                            enum xenbus_state state, Error **errp)
+{
+    ERRP_GUARD();
+    xs_transaction_t tid = qemu_xen_xs_transaction_start(xsh);
+    bool commit;
+
+    if (tid == XBT_NULL) {
+        error_setg_errno(errp, errno, "cannot start a xenstore transaction");
         return true;
     }
-    if (!qemu_xen_xs_transaction_end(xsh, tid, false)) {
+    check_frontend(xsh, task, tid, errp);
+    if (!*errp && is_running(task) && ledger) {
+        remove_keys(xsh, ledger, task, tid, errp);
+    }
+    if (!*errp && is_running(task)) {
+        trace_xen_fw_handoff_frontend_state(task->name,
+                                            xen_handoff_state_name(state));
+        xs_node_printf(xsh, tid, task->frontend, "state", errp, "%u", state);
+    }
+    commit = !*errp && is_running(task);
+    if (!qemu_xen_xs_transaction_end(xsh, tid, !commit) && commit) {
         if (errno == EAGAIN) {
-            task->frontend_state = before;
             return false;
         }
         error_setg_errno(errp, errno, "cannot end a xenstore transaction");
+    } else if (commit && task->frontend_state != XenbusStateUnknown) {
+        task->frontend_state = state;
     }
     return true;
+}
+
+/*
+ * Always in a transaction that has seen what it replaces: a frontend that has
+ * meanwhile been taken by an OS, or has gone, ends the task and nothing is
+ * written.  With @ledger, what the toolstack did not write goes as well.
+ */
+static void write_state(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
+                        XenHandoffTask *task, enum xenbus_state state,
+                        Error **errp)
+{
+    for (int i = 0; i < MAX_TRANSACTIONS; i++) {
+        if (try_write_state(xsh, ledger, task, state, errp)) {
+            return;
+        }
+    }
+    error_setg(errp, "the guest kept writing to '%s', %s", task->frontend,
+               ledger ? "its keys are left there" : "its state is left");
 }
 
 /*
@@ -171,28 +192,35 @@ static void restore_frontend(struct qemu_xs_handle *xsh,
                              Error **errp)
 {
     ERRP_GUARD();
-    bool done = false;
 
-    for (int i = 0; i < MAX_TRANSACTIONS && !done; i++) {
-        done = try_restore(xsh, ledger, task, errp);
-    }
-    if (!done) {
-        error_setg(errp, "the guest kept writing to '%s', its keys are left "
-                   "there", task->frontend);
-    }
+    write_state(xsh, ledger, task, XenbusStateInitialising, errp);
     /* Whatever it was, the OS may still be able to use a frontend at rest */
-    if (*errp && still_ours(xsh, task, XBT_NULL) &&
-        is_there(xsh, task->frontend)) {
-        write_state(xsh, task, XBT_NULL, XenbusStateInitialising, NULL);
+    if (*errp && is_running(task)) {
+        write_state(xsh, NULL, task, XenbusStateInitialising, NULL);
     }
 }
 
+/* A task that was TAKEN or found its frontend GONE has ended as that */
 static void finish(XenHandoffTask *task, XenHandoffResult result, int64_t start)
 {
-    if (task->result != XEN_HANDOFF_TAKEN) {
+    if (is_running(task)) {
         task->result = task->error ? XEN_HANDOFF_FAILED : result;
     }
     task->us = (get_clock() - start) / SCALE_US;
+}
+
+/* What the backend would do for @state; returns false if that was its end */
+static bool local_step(XenHandoffTask *task, enum xenbus_state state)
+{
+    XenDevice *xendev = task->local;
+    XenDeviceClass *xendev_class = XEN_DEVICE_GET_CLASS(xendev);
+
+    /* An administrator's device_del may come true while a disk drains */
+    if (DEVICE(xendev)->realized && !task->error &&
+        xendev_class->frontend_changed) {
+        xendev_class->frontend_changed(xendev, state, &task->error);
+    }
+    return DEVICE(xendev)->realized;
 }
 
 /*
@@ -206,23 +234,24 @@ static void teardown_local(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
                            XenHandoffTask *task)
 {
     XenDevice *xendev = task->local;
-    XenDeviceClass *xendev_class = XEN_DEVICE_GET_CLASS(xendev);
     int64_t start = get_clock();
+    bool alive;
 
     trace_xen_fw_handoff_local(task->name);
-    if (!still_ours(xsh, task, XBT_NULL)) {
+    /* Should that fail, so does the next one, which tells; it is closed, though */
+    write_state(xsh, NULL, task, XenbusStateInitialising, NULL);
+    if (!is_running(task)) {
+        finish(task, task->result, start);
         return;
     }
-    write_state(xsh, task, XBT_NULL, XenbusStateInitialising, &task->error);
-    if (!task->error && xendev_class->frontend_changed) {
-        xendev_class->frontend_changed(xendev, XenbusStateClosing,
-                                       &task->error);
-    }
-    if (!task->error && xendev_class->frontend_changed) {
-        xendev_class->frontend_changed(xendev, XenbusStateClosed, &task->error);
-    }
+    alive = local_step(task, XenbusStateClosing) &&
+            local_step(task, XenbusStateClosed);
     if (!task->error) {
         restore_frontend(xsh, ledger, task, &task->error);
+    }
+    if (!alive) {
+        finish(task, XEN_HANDOFF_GONE, start);
+        return;
     }
     xendev->frontend_state = XenbusStateInitialising;
     /* also if the OS has been quick: it waits for InitWait */
@@ -249,9 +278,7 @@ typedef struct Waiting {
     GPtrArray *moved;           /* tasks whose backend may have moved */
     int64_t heard;              /* when anything was last known of all */
     int64_t asked;              /* when those with requests were */
-
-    XenHandoffTable *table;     /* the guest's, from the first need on */
-    bool no_table;              /* it is out of reach */
+    XenHandoffTable *table;     /* the guest's */
 } Waiting;
 
 static void backend_changed(void *opaque, const char *path)
@@ -297,7 +324,7 @@ static void watch_backend(Waiting *w, const char *backend)
     }
 }
 
-static void waiting_init(Waiting *w, GPtrArray *tasks)
+static void waiting_init(Waiting *w, XenHandoffTable *table, GPtrArray *tasks)
 {
     w->watches = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     w->running = g_hash_table_new(NULL, NULL);
@@ -305,8 +332,7 @@ static void waiting_init(Waiting *w, GPtrArray *tasks)
     w->moved = g_ptr_array_new();
     w->heard = w->asked = get_clock();
     w->xsh = NULL;
-    w->table = NULL;
-    w->no_table = false;
+    w->table = table;
     for (guint i = 0; i < tasks->len; i++) {
         XenHandoffTask *task = g_ptr_array_index(tasks, i);
 
@@ -323,7 +349,6 @@ static void waiting_init(Waiting *w, GPtrArray *tasks)
 static void waiting_destroy(Waiting *w)
 {
     stop_telling(w);
-    xen_handoff_table_unmap(w->table);
     g_ptr_array_unref(w->moved);
     g_hash_table_unref(w->by_backend);
     g_hash_table_unref(w->running);
@@ -388,60 +413,40 @@ static void remote_write(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
             task->waiting_for = XenbusStateClosed;
         }
         restore_frontend(xsh, ledger, task, &task->error);
-    } else if (still_ours(xsh, task, XBT_NULL)) {
-        write_state(xsh, task, XBT_NULL, state, &task->error);
+    } else {
+        write_state(xsh, NULL, task, state, &task->error);
     }
-    if (task->error) {
+    if (task->error || !is_running(task)) {
         finish(task, XEN_HANDOFF_FAILED, start);
     }
 }
 
-/* Returns true if the queue with this directory has a ring */
-static bool ring_of(struct qemu_xs_handle *xsh, const char *dir, uint32_t *ref)
+bool xen_handoff_rings_in_use(const XenHandoffTable *table, GHashTable *rings)
 {
-    return xs_node_scanf(xsh, XBT_NULL, dir, "ring-ref", NULL, "%u",
-                         ref) == 1 ||
-           xs_node_scanf(xsh, XBT_NULL, dir, "ring-ref0", NULL, "%u",
-                         ref) == 1;
+    GHashTableIter iter;
+    gpointer ref;
+
+    g_hash_table_iter_init(&iter, rings);
+    while (g_hash_table_iter_next(&iter, &ref, NULL)) {
+        if (GPOINTER_TO_UINT(ref) >= XEN_HANDOFF_FIRST_GRANT &&
+            xen_handoff_table_in_use(table, GPOINTER_TO_UINT(ref))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /*
  * Linux blkback goes to Closed even while requests are under way, and keeps the
  * rings and their pages then (xen_blkif_disconnect() returns -EBUSY, which
- * nobody looks at).  It tries again whenever the frontend's state is written.
- * Of a ring of several pages it lets go of all at once, of several rings one by
- * one.
+ * nobody looks at); so does tapback.  They try again whenever the frontend's
+ * state is written.  Which of the keys a backend has believed is its affair: as
+ * long as any ring is in use, it is not done.
  */
-static bool holds_rings(Waiting *w, struct qemu_xs_handle *xsh,
-                        const XenHandoffTask *task)
+static bool holds_rings(Waiting *w, const XenHandoffTask *task)
 {
-    uint32_t ref;
-
-    if (!strstr(task->backend, "/backend/vbd/") || w->no_table) {
-        return false;
-    }
-    if (!w->table) {
-        w->table = xen_handoff_table_map(NULL);
-        w->no_table = !w->table;
-    }
-    if (!w->table) {
-        return false;
-    }
-    if (ring_of(xsh, task->frontend, &ref)) {
-        return xen_handoff_table_in_use(w->table, ref);
-    }
-    for (int i = 0; i < MAX_QUEUES; i++) {
-        g_autofree char *dir = g_strdup_printf("%s/queue-%d", task->frontend,
-                                               i);
-
-        if (!ring_of(xsh, dir, &ref)) {
-            return false;
-        }
-        if (xen_handoff_table_in_use(w->table, ref)) {
-            return true;
-        }
-    }
-    return false;
+    return xen_handoff_table_refresh(w->table, NULL) &&
+           xen_handoff_rings_in_use(w->table, task->rings);
 }
 
 /* A backend may be ahead of us: blkback goes from Closing to Closed at once */
@@ -470,7 +475,7 @@ static void remote_advance(Waiting *w, struct qemu_xs_handle *xsh,
     trace_xen_fw_handoff_backend_state(
         task->backend, xen_handoff_state_name(task->backend_state));
     task->busy = steps[task->step].frontend == XenbusStateClosed &&
-                 holds_rings(w, xsh, task);
+                 holds_rings(w, task);
     if (task->busy) {
         trace_xen_fw_handoff_busy(task->backend);
         remote_write(xsh, ledger, task, start);
@@ -497,7 +502,7 @@ static void remote_give_up(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
 /* A task that has ended waits for nobody */
 static void remote_settle(Waiting *w, XenHandoffTask *task)
 {
-    if (task->result != XEN_HANDOFF_RUNNING) {
+    if (!is_running(task)) {
         g_hash_table_remove(w->running, task);
     }
 }
@@ -519,7 +524,8 @@ static int64_t time_left(const Waiting *w, int64_t deadline, int64_t cost,
 }
 
 void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                          GPtrArray *tasks, uint32_t timeout_ms)
+                          XenHandoffTable *table, GPtrArray *tasks,
+                          uint32_t timeout_ms)
 {
     int64_t start = get_clock();
     int64_t deadline = start + (int64_t)timeout_ms * SCALE_MS;
@@ -528,7 +534,7 @@ void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     gpointer key;
     Waiting w;
 
-    waiting_init(&w, tasks);
+    waiting_init(&w, table, tasks);
     /* The others work while we do */
     for (guint i = 0; i < tasks->len; i++) {
         XenHandoffTask *task = g_ptr_array_index(tasks, i);
@@ -559,7 +565,7 @@ void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
                           time_left(&w, deadline, cost, timeout_ms) > 0; i++) {
             XenHandoffTask *task = g_ptr_array_index(w.moved, i);
 
-            if (task->result == XEN_HANDOFF_RUNNING) {
+            if (is_running(task)) {
                 remote_advance(&w, xsh, ledger, task, start);
                 remote_settle(&w, task);
             }

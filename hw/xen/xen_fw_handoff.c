@@ -20,6 +20,7 @@
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/module.h"
+#include "qemu/ratelimit.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "exec/memory.h"
@@ -59,7 +60,16 @@
  * Most take longer from setting HVM_PARAM_CALLBACK_IRQ to their first frontend;
  * where one is quicker, its frontends are its own and are left alone.
  */
-#define POLL_PARAM_MS 100
+#define POLL_PARAM_MS 10
+
+/*
+ * How much the guest can make us look at its frontends: requests to xenstore
+ * per second in the long run, in slices of so many ms.  An ordinary frontend
+ * takes a dozen, and firmware connects each once.  However fast a guest writes,
+ * QEMU's main loop and xenstored have time for others.
+ */
+#define LOOK_REQUESTS 4000
+#define LOOK_SLICE_MS 100
 
 /* Nobody wants a vCPU to stand still for longer */
 #define MAX_TIMEOUT_MS 60000
@@ -125,9 +135,15 @@ struct XenFwHandoff {
     struct qemu_xs_watch *watch;
     XenHandoffLedger *ledger;
     GHashTable *told;           /* frontends whose connection was logged */
+    GHashTable *changed;        /* directories that are to be looked at */
+    QEMUTimer *look_timer;      /* runs while they have to wait */
+    RateLimit look_limit;
+    XenHandoffTable table;
     XenHandoffGrants *grants;   /* as last seen without an OS */
+    uint8_t seeded;             /* the toolstack's, by reference */
     QEMUTimer *param_timer;     /* runs while the firmware is connected */
     unsigned int requests;      /* of the firmware */
+    bool restored;              /* decide once the guest goes on */
 
     /* what is told */
     uint32_t followed;          /* by which kinds, after the announcement */
@@ -155,10 +171,11 @@ static XenHandoffOs read_os(Error **errp)
  * All grants that there are belong to the firmware if no OS is there even
  * afterwards.  Returns whether one is.
  */
-static XenHandoffOs record_grants(XenFwHandoff *s, Error **errp)
+static XenHandoffOs record_grants(XenFwHandoff *s)
 {
     g_autoptr(XenHandoffGrants) grants =
-        s->scrub_grants ? xen_handoff_grants_record(errp) : NULL;
+        s->scrub_grants ? xen_handoff_grants_record(&s->table, s->grants)
+                        : NULL;
     XenHandoffOs os = read_os(NULL);
 
     if (os == XEN_HANDOFF_OS_ABSENT && grants) {
@@ -184,20 +201,25 @@ static void schedule_poll(XenFwHandoff *s)
               qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + POLL_PARAM_MS);
 }
 
-static void see_frontend(const char *name, void *opaque)
+/* Returns how many requests to xenstore that took */
+static unsigned int see_frontend(XenFwHandoff *s, const char *name)
 {
-    XenFwHandoff *s = opaque;
-    XenHandoffSighting *seen = xen_handoff_look(&s->store, name, true);
+    XenHandoffSighting *seen = xen_handoff_look(&s->store, name, NULL);
+    unsigned int requests = 6 + g_hash_table_size(seen->keys);
     enum xenbus_state state = seen->state;
     bool connected = state == XenbusStateInitialised ||
                      state == XenbusStateConnected;
-    XenHandoffOs os = connected ? record_grants(s, NULL) : read_os(NULL);
+    XenHandoffOs os;
 
+    if (connected) {
+        xen_handoff_table_refresh(&s->table, NULL);
+    }
+    os = connected ? record_grants(s) : read_os(NULL);
     trace_xen_fw_handoff_saw(name, xen_handoff_state_name(state), os);
     if (xen_handoff_ledger_saw(s->ledger, name, seen, os) ==
         XEN_HANDOFF_FIRMWARE && connected &&
         g_hash_table_add(s->told, g_strdup(name))) {
-        info_report(XEN_FW_HANDOFF_LOG "%s: connected by the firmware", name);
+        xen_handoff_say(&s->report, "%s: connected by the firmware", name);
     }
     if (!xen_handoff_ledger_connections(s->ledger)) {
         timer_del(s->param_timer);
@@ -206,11 +228,60 @@ static void see_frontend(const char *name, void *opaque)
                !timer_pending(s->param_timer)) {
         schedule_poll(s);
     }
+    return requests;
+}
+
+static void see_each_frontend(const char *name, void *opaque)
+{
+    see_frontend(opaque, name);
+}
+
+/* @dir: "vbd/51712", or "vbd" or "" if it has perhaps gone */
+static unsigned int look_at(XenFwHandoff *s, const char *dir)
+{
+    g_autofree char *path = g_strdup_printf("%s%s%s", s->store.root,
+                                            *dir ? "/" : "", dir);
+    unsigned int n;
+    char **keys = qemu_xen_xs_directory(s->store.xsh, XBT_NULL, path, &n);
+
+    free(keys);
+    if (!keys && errno == ENOENT) {
+        xen_handoff_ledger_gone(s->ledger, dir);
+    } else if (strchr(dir, '/') && xen_handoff_ledger_wants(s->ledger, dir)) {
+        return 1 + see_frontend(s, dir);
+    }
+    return 1;
+}
+
+/* All that have changed; if @limited, as many as may be looked at now */
+static void look_at_changed(XenFwHandoff *s, bool limited)
+{
+    while (g_hash_table_size(s->changed)) {
+        g_autofree char *dir = NULL;
+        GHashTableIter iter;
+        int64_t delay;
+
+        g_hash_table_iter_init(&iter, s->changed);
+        g_hash_table_iter_next(&iter, (gpointer *)&dir, NULL);
+        g_hash_table_iter_steal(&iter);
+        delay = ratelimit_calculate_delay(&s->look_limit, look_at(s, dir));
+        if (limited && delay) {
+            timer_mod(s->look_timer,
+                      qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + delay);
+            return;
+        }
+    }
+}
+
+static void look_again(void *opaque)
+{
+    look_at_changed(opaque, true);
 }
 
 /*
  * Something below device/ has changed.  The guest can make this happen as often
- * as it likes, so that each event costs a few reads and no more.
+ * as it likes, so it costs nothing while there has been enough to look at: the
+ * directories wait together for their turn, each of them once.
  */
 static void device_changed(void *opaque, const char *path)
 {
@@ -223,31 +294,32 @@ static void device_changed(void *opaque, const char *path)
         return;
     }
     part = g_strsplit(below, "/", 4); /* class, id, key */
+    if (g_strv_length(part) >= 2 &&
+        !xen_handoff_is_frontend(part[0], part[1])) {
+        return;
+    }
     if (g_strv_length(part) < 3) {
-        unsigned int n;
-        char **dir = qemu_xen_xs_directory(s->store.xsh, XBT_NULL, path,
-                                           &n);
-
-        if (!dir && errno == ENOENT) {
-            xen_handoff_ledger_gone(s->ledger, below);
+        name = g_strdup(below);
+    } else {
+        name = g_strdup_printf("%s/%s", part[0], part[1]);
+        if (strcmp(part[2], "state") &&
+            xen_handoff_ledger_knows(s->ledger, name)) {
+            return;
         }
-        free(dir);
+    }
+    if (g_hash_table_size(s->changed) >= XEN_HANDOFF_MAX_FRONTENDS) {
         return;
     }
-    if (!xen_handoff_is_frontend(part[0], part[1])) {
-        return;
-    }
-    name = g_strdup_printf("%s/%s", part[0], part[1]);
-    if ((!strcmp(part[2], "state") ||
-         !xen_handoff_ledger_knows(s->ledger, name)) &&
-        xen_handoff_ledger_wants(s->ledger, name)) {
-        see_frontend(name, s);
+    g_hash_table_add(s->changed, g_steal_pointer(&name));
+    if (!timer_pending(s->look_timer)) {
+        look_at_changed(s, true);
     }
 }
 
 static void disarm(XenFwHandoff *s)
 {
     timer_del(s->param_timer);
+    timer_del(s->look_timer);
     if (s->watch) {
         trace_xen_fw_handoff_unwatch(s->store.root);
         xs_node_unwatch(s->store.xsh, s->watch);
@@ -257,7 +329,31 @@ static void disarm(XenFwHandoff *s)
     g_clear_pointer(&s->store.root, g_free);
     g_clear_pointer(&s->ledger, xen_handoff_ledger_free);
     g_clear_pointer(&s->told, g_hash_table_unref);
+    g_clear_pointer(&s->changed, g_hash_table_unref);
     g_clear_pointer(&s->grants, g_array_unref);
+    xen_handoff_table_unmap(&s->table);
+}
+
+/* Everything that a handoff will need, read once: the guest has not run yet */
+static bool try_arm(XenFwHandoff *s, const char *domain, Error **errp)
+{
+    ERRP_GUARD();
+
+    s->store.xsh = qemu_xen_xs_open();
+    if (!s->store.xsh) {
+        error_setg_errno(errp, errno, "cannot open xenstore");
+        return false;
+    }
+    if (read_os(errp) == XEN_HANDOFF_OS_UNKNOWN) {
+        return false;
+    }
+    trace_xen_fw_handoff_watch(s->store.root);
+    s->watch = xs_node_watch(s->store.xsh, domain, "device", device_changed,
+                             s, errp);
+    /* Now, not at the watch's first event */
+    return s->watch && xen_handoff_for_each_frontend(&s->store,
+                                                     see_each_frontend, s,
+                                                     errp);
 }
 
 static void arm(XenFwHandoff *s)
@@ -269,32 +365,30 @@ static void arm(XenFwHandoff *s)
     s->store.root = g_strdup_printf("%s/device", domain);
     s->ledger = xen_handoff_ledger_new();
     s->told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    s->store.xsh = qemu_xen_xs_open();
-    if (!s->store.xsh) {
-        error_setg_errno(&err, errno, "cannot open xenstore");
-    } else {
-        trace_xen_fw_handoff_watch(s->store.root);
-        s->watch = xs_node_watch(s->store.xsh, domain, "device",
-                                 device_changed, s, &err);
-    }
-    /* Now, not at the watch's first event: the guest has not run yet */
-    if (!err) {
-        xen_handoff_for_each_frontend(&s->store, see_frontend, s, &err);
-    }
-    if (err) {
-        warn_reportf_err(err, XEN_FW_HANDOFF_LOG
-                         "inert, connections of the firmware will stay: ");
+    s->changed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    if (!try_arm(s, domain, &err)) {
+        xen_handoff_warn(&s->report, "inert, connections of the firmware will "
+                         "stay: %s", error_get_pretty(err));
+        error_free(err);
         disarm(s);
         set_state(s, STATE_INERT);
         return;
     }
     set_state(s, STATE_ARMED);
-    info_report(XEN_FW_HANDOFF_LOG "armed for domain %u", xen_domid);
+    xen_handoff_say(&s->report, "armed for domain %u", xen_domid);
+    if (s->scrub_grants && !xen_handoff_table_refresh(&s->table, &err)) {
+        xen_handoff_warn(&s->report, "grants: those of the firmware will "
+                         "stay: %s", error_get_pretty(err));
+        g_clear_pointer(&err, error_free);
+    }
+    s->seeded = xen_handoff_grants_seeded(&s->table);
     trace_xen_fw_handoff_tell(domain, XEN_FW_HANDOFF_FEATURE);
     xs_node_printf(s->store.xsh, XBT_NULL, domain, XEN_FW_HANDOFF_FEATURE,
                    &err, "1");
     if (err) {
-        warn_reportf_err(err, XEN_FW_HANDOFF_LOG "the firmware is not told: ");
+        xen_handoff_warn(&s->report, "the firmware is not told: %s",
+                         error_get_pretty(err));
+        error_free(err);
     }
 }
 
@@ -346,15 +440,21 @@ static void collect_frontend(const char *name, void *opaque)
     Collect *c = opaque;
     XenFwHandoff *s = c->s;
     g_autofree char *frontend = g_strdup_printf("%s/%s", s->store.root, name);
-    /* Only where the OS has run, what the firmware wrote has to be compared */
+    /* Where the OS has run, all that the firmware wrote has to be compared */
     g_autoptr(XenHandoffSighting) seen =
-        xen_handoff_look(&s->store, name, c->os == XEN_HANDOFF_OS_PRESENT);
-    XenHandoffOwner owner = xen_handoff_ledger_owner(s->ledger, name, seen,
-                                                     c->os);
+        xen_handoff_look(&s->store, name,
+                         c->os == XEN_HANDOFF_OS_PRESENT ? NULL : s->ledger);
+    g_autoptr(GHashTable) rings = xen_handoff_ledger_rings(s->ledger, name,
+                                                           seen);
     g_autofree char *backend = NULL;
+    XenHandoffOwner owner;
     XenHandoffTask *task;
     XenDevice *local;
 
+    seen->ring_in_use = g_hash_table_size(rings) &&
+                        xen_handoff_table_refresh(&s->table, NULL) &&
+                        xen_handoff_rings_in_use(&s->table, rings);
+    owner = xen_handoff_ledger_owner(s->ledger, name, seen, c->os);
     if (owner == XEN_HANDOFF_NOBODY) {
         return;
     }
@@ -372,7 +472,8 @@ static void collect_frontend(const char *name, void *opaque)
     task->name = g_strdup(name);
     task->frontend = g_steal_pointer(&frontend);
     task->backend = g_steal_pointer(&backend);
-    task->local = local;
+    task->local = local ? XEN_DEVICE(object_ref(OBJECT(local))) : NULL;
+    task->rings = g_steal_pointer(&rings);
     if (c->os == XEN_HANDOFF_OS_PRESENT) {
         task->frontend_state = seen->state;
     }
@@ -425,10 +526,16 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
     if (!s->scrub_grants) {
         return;
     }
-    if (os == XEN_HANDOFF_OS_ABSENT) {
-        os = record_grants(s, &err);
+    if (!xen_handoff_table_refresh(&s->table, &err)) {
+        xen_handoff_warn(&s->report, "grants: those of the firmware are left: "
+                         "%s", error_get_pretty(err));
+        error_free(err);
+        return;
     }
-    if (!err && (os == XEN_HANDOFF_OS_UNKNOWN || !s->grants)) {
+    if (os == XEN_HANDOFF_OS_ABSENT) {
+        os = record_grants(s);
+    }
+    if (os == XEN_HANDOFF_OS_UNKNOWN || !s->grants) {
         return;
     }
     for (guint i = 0; i < tasks->len; i++) {
@@ -438,37 +545,64 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
         add_domid(&domids, task->backend);
     }
     xen_handoff_for_each_frontend(&s->store, add_frontend_domid, &domids, NULL);
-    if (err || !xen_handoff_grants_clear(set, s->grants, &count, &err)) {
-        warn_reportf_err(err, XEN_FW_HANDOFF_LOG
-                         "grants: those of the firmware are left: ");
-    } else {
-        xen_handoff_report_grants(&s->report, &count);
+    xen_handoff_grants_clear(&s->table, set, s->grants, s->seeded, &count);
+    xen_handoff_report_grants(&s->report, &count);
+}
+
+/*
+ * The firmware's xenstore connection is a connection, too: its watches fire
+ * when we write, and what it does not read any more fills a ring that the OS
+ * expects to be empty.
+ */
+static void reset_xenstore(XenFwHandoff *s, int64_t until)
+{
+    int rc = xen_fw_handoff_ops->reset_xenstore(until);
+
+    trace_xen_fw_handoff_reset_xenstore(rc);
+    if (rc < 0) {
+        xen_handoff_warn(&s->report, "xenstore: the firmware's watches stay, "
+                         "the guest's ring may overflow: %s", strerror(-rc));
     }
 }
 
-static void handoff(XenFwHandoff *s)
+static void handoff(XenFwHandoff *s, bool announced)
 {
     g_autoptr(GPtrArray) tasks =
         g_ptr_array_new_with_free_func((GDestroyNotify)xen_handoff_task_free);
     g_autoptr(GHashTable) local = local_backends(s);
     Error *err = NULL;
     Collect c = { .s = s, .os = read_os(&err), .local = local, .tasks = tasks };
+    int64_t start = get_clock();
+    int64_t spent_ms;
+    bool reset;
 
     set_state(s, STATE_HANDING_OFF);
     xen_handoff_report_begin(&s->report);
     if (err) {
-        warn_reportf_err(err, XEN_FW_HANDOFF_LOG
-                         "every connection is left alone: ");
-        err = NULL;
+        xen_handoff_warn(&s->report, "every connection is left alone: %s",
+                         error_get_pretty(err));
+        g_clear_pointer(&err, error_free);
     }
     if (!xen_handoff_for_each_frontend(&s->store, collect_frontend, &c,
                                        &err)) {
-        warn_reportf_err(err, XEN_FW_HANDOFF_LOG
-                         "connections of the firmware will stay: ");
+        xen_handoff_warn(&s->report, "connections of the firmware will stay: "
+                         "%s", error_get_pretty(err));
+        error_free(err);
         s->report.failed++;
         return;
     }
-    xen_handoff_teardown(s->store.xsh, s->ledger, tasks, s->timeout_ms);
+    /* A firmware that asks for a teardown reads on, and an OS has its own */
+    reset = tasks->len && announced && c.os == XEN_HANDOFF_OS_ABSENT &&
+            xen_fw_handoff_ops->reset_xenstore;
+    if (reset) {
+        reset_xenstore(s, start + (int64_t)s->timeout_ms * SCALE_MS / 4);
+    }
+    spent_ms = (get_clock() - start) / SCALE_MS;
+    xen_handoff_teardown(s->store.xsh, s->ledger, &s->table, tasks,
+                         s->timeout_ms - MIN(spent_ms, s->timeout_ms));
+    if (reset && xen_fw_handoff_ops->reset_xenstore_end) {
+        xen_fw_handoff_ops->reset_xenstore_end();
+    }
     for (guint i = 0; i < tasks->len; i++) {
         xen_handoff_report_task(&s->report, g_ptr_array_index(tasks, i));
     }
@@ -570,17 +704,17 @@ static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint64_t val)
         if (s->store.xsh) {
             what = describe(kind, addr, val);
             trace_xen_fw_handoff_announced(what);
-            info_report(XEN_FW_HANDOFF_LOG "announced by %s", what);
+            xen_handoff_say(&s->report, "announced by %s", what);
             s->report.announcement = g_steal_pointer(&what);
             s->followed = BIT(kind) | BIT(KIND_LOG) | BIT(KIND_CALLBACK);
-            handoff(s);
+            handoff(s, true);
             disarm(s);
             set_state(s, STATE_DONE);
         }
     } else if (s->report.announcement && !(s->followed & BIT(kind))) {
         s->followed |= BIT(kind);
         what = describe(kind, addr, val);
-        info_report(XEN_FW_HANDOFF_LOG "followed by %s", what);
+        xen_handoff_say(&s->report, "followed by %s", what);
     }
 }
 
@@ -596,14 +730,14 @@ static void firmware_request(XenFwHandoff *s)
     }
     trace_xen_fw_handoff_request(s->requests);
     if (s->requests++ == MAX_REQUESTS) {
-        warn_report(XEN_FW_HANDOFF_LOG "the firmware has asked for %u "
-                    "teardowns, no more are done", MAX_REQUESTS);
+        xen_handoff_warn(&s->report, "the firmware has asked for %u teardowns, "
+                         "no more are done", MAX_REQUESTS);
     } else if (read_os(NULL) != XEN_HANDOFF_OS_ABSENT) {
-        info_report(XEN_FW_HANDOFF_LOG
-                    "a firmware's request is left alone: an OS is running");
+        xen_handoff_say(&s->report, "a firmware's request is left alone: an OS "
+                        "is running");
     } else {
-        info_report(XEN_FW_HANDOFF_LOG "the firmware asks for a teardown");
-        handoff(s);
+        xen_handoff_say(&s->report, "the firmware asks for a teardown");
+        handoff(s, false);
         set_state(s, STATE_ARMED);
     }
 }
@@ -697,7 +831,7 @@ static void poll_param(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
-    if (record_grants(s, NULL) == XEN_HANDOFF_OS_PRESENT) {
+    if (record_grants(s) == XEN_HANDOFF_OS_PRESENT) {
         announce(s, KIND_CALLBACK, 0, 0);
     } else {
         schedule_poll(s);
@@ -767,28 +901,33 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     xen_handoff_guest_log_end(&s->guest_log);
     xen_handoff_report_reset(&s->report);
     s->followed = 0;
-    /* What is restored has long been handed off, or never had to be */
-    s->done = type == RESET_TYPE_SNAPSHOT_LOAD ||
-              runstate_check(RUN_STATE_INMIGRATE);
-    if (s->done) {
+    /* The parameter of what is restored comes with it */
+    s->restored = type == RESET_TYPE_SNAPSHOT_LOAD ||
+                  runstate_check(RUN_STATE_INMIGRATE);
+    s->done = s->restored;
+    if (s->restored) {
         set_state(s, STATE_DONE);
-        info_report(XEN_FW_HANDOFF_LOG "not armed: the guest is restored, its "
-                    "connections are its OS's");
     } else {
         arm(s);
     }
 }
 
-static int xen_fw_handoff_post_load(void *opaque, int version_id)
+/* What was saved while its firmware ran has its announcement still to come */
+static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
 {
     XenFwHandoff *s = opaque;
 
-    s->done = true;
-    if (s->state != STATE_INERT && s->state != STATE_DISABLED) {
-        set_state(s, STATE_DONE);
+    if (!running || !s->restored) {
+        return;
     }
-    disarm(s);
-    return 0;
+    s->restored = false;
+    s->done = read_os(NULL) != XEN_HANDOFF_OS_ABSENT;
+    if (s->done) {
+        xen_handoff_say(&s->report, "not armed: the guest is restored, its "
+                        "connections are its OS's");
+    } else {
+        arm(s);
+    }
 }
 
 static bool xen_fw_handoff_needed(void *opaque)
@@ -802,7 +941,6 @@ static const VMStateDescription vmstate_xen_fw_handoff = {
     .version_id = 1,
     .minimum_version_id = 1,
     .needed = xen_fw_handoff_needed,
-    .post_load = xen_fw_handoff_post_load,
     .fields = (const VMStateField[]) {
         VMSTATE_BOOL(done, XenFwHandoff),
         VMSTATE_END_OF_LIST()
@@ -833,6 +971,10 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
         return;
     }
     s->param_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, poll_param, s);
+    s->look_timer = timer_new_ns(QEMU_CLOCK_REALTIME, look_again, s);
+    ratelimit_init(&s->look_limit);
+    ratelimit_set_speed(&s->look_limit, LOOK_REQUESTS,
+                        LOOK_SLICE_MS * SCALE_MS);
     if (xen_domid_restrict) {
         /* not an error: the same configuration may serve both kinds */
         warn_report(XEN_FW_HANDOFF_LOG "inert, connections of the firmware "
@@ -853,6 +995,7 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
     xen_handoff_guest_log_init(&s->guest_log);
     s->machine_done.notify = xen_fw_handoff_machine_done;
     qemu_add_machine_init_done_notifier(&s->machine_done);
+    qemu_add_vm_change_state_handler(xen_fw_handoff_vm_state, s);
     /* It is on no bus that would reset it */
     qemu_register_resettable(OBJECT(s));
 }
@@ -873,6 +1016,10 @@ static void xen_fw_handoff_get_connections(Object *obj, Visitor *v,
 {
     XenFwHandoff *s = XEN_FW_HANDOFF(obj);
 
+    /* Who asks gets to know what is so now */
+    if (s->changed) {
+        look_at_changed(s, false);
+    }
     xen_handoff_report_visit(&s->report, s->ledger, v, name, errp);
 }
 

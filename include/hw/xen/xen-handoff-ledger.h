@@ -19,6 +19,7 @@
 #define XEN_HANDOFF_MAX_NAME      64
 #define XEN_HANDOFF_MAX_KEYS      128
 #define XEN_HANDOFF_MAX_VALUE     256
+#define XEN_HANDOFF_MAX_RINGS     1024
 
 /* How often the ledger wants to see one frontend; firmware needs a few times */
 #define XEN_HANDOFF_MAX_SIGHTINGS 1000
@@ -63,12 +64,16 @@ typedef enum XenHandoffOwner {
  * @state: its xenbus state, XenbusStateUnknown if it has none
  * @keys: every other key below it with its value, sub-directories as
  *        "queue-0/tx-ring-ref"; char * to char *
+ * @backend: the state of its backend, XenbusStateUnknown if there is none
+ * @ring_in_use: a backend has one of xen_handoff_ledger_rings() mapped
  * @too_much: the directory exceeds XEN_HANDOFF_MAX_KEYS or _VALUE, so @keys is
  *            not all of it
  */
 typedef struct XenHandoffSighting {
     enum xenbus_state state;
     GHashTable *keys;
+    enum xenbus_state backend;
+    bool ring_in_use;
     bool too_much;
 } XenHandoffSighting;
 
@@ -159,20 +164,42 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
 void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path);
 
 /**
+ * xen_handoff_ledger_rings: the pages that a backend of @frontend may have
+ * @seen: what xenstore holds now
+ *
+ * All grant references that the firmware has ever named there: keys that it
+ * wrote first and forgot can stand beside those that its backend believes, and
+ * a backend may have rings of a firmware that took its keys away.
+ *
+ * Returns a set of GUINT_TO_POINTER(ref), to be unreferenced.
+ */
+GHashTable *xen_handoff_ledger_rings(XenHandoffLedger *ledger,
+                                     const char *frontend,
+                                     const XenHandoffSighting *seen);
+
+/**
  * xen_handoff_ledger_owner: decide at the announcement
  * @frontend: its name
  * @seen: what xenstore holds now; a watch event may still be on its way, so
  *        what the ledger saw last is not enough
  * @os: HVM_PARAM_CALLBACK_IRQ now
  *
- * Without an OS every connection is the firmware's, also one that the ledger
- * has not seen yet.  With an OS only one that the ledger saw before it, and
- * that has not changed since.
+ * Without an OS a frontend is the firmware's unless it is at rest: frontend
+ * Initialising, its backend in InitWait or gone, no ring in use, and no key
+ * that the toolstack did not write.  With an OS only a connection that the
+ * ledger saw before it, and that has not changed since: a frontend that says
+ * Initialising is then the OS's to connect.
  */
 XenHandoffOwner xen_handoff_ledger_owner(XenHandoffLedger *ledger,
                                          const char *frontend,
                                          const XenHandoffSighting *seen,
                                          XenHandoffOs os);
+
+/**
+ * xen_handoff_ledger_saw_at_rest: are the toolstack's keys of @frontend known?
+ */
+bool xen_handoff_ledger_saw_at_rest(XenHandoffLedger *ledger,
+                                    const char *frontend);
 
 /**
  * xen_handoff_ledger_toolstack_wrote: was @key there before the firmware?

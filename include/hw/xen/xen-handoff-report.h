@@ -15,6 +15,9 @@
 #include "hw/xen/xen-handoff-ledger.h"
 #include "hw/xen/xen-handoff-teardown.h"
 
+/* Bytes of the log in the life of one QEMU, but for the guest's own lines */
+#define XEN_HANDOFF_LOG_MAX (1024 * 1024)
+
 /**
  * XenHandoffReport: what has been done since the machine was reset
  *
@@ -32,8 +35,22 @@ typedef struct XenHandoffReport {
 
     /* private: as they were when this handoff began, and when that was */
     uint32_t before[4];
+    uint32_t still_in_use;
     int64_t since;
+    size_t said;                /* since QEMU has started */
 } XenHandoffReport;
+
+/**
+ * xen_handoff_say: a line of the log, with our prefix
+ *
+ * After XEN_HANDOFF_LOG_MAX bytes nothing more is said.
+ */
+void xen_handoff_say(XenHandoffReport *r, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
+
+/** xen_handoff_warn: a line that an administrator should not overlook */
+void xen_handoff_warn(XenHandoffReport *r, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
 
 /** xen_handoff_report_reset: forget all; also to begin with */
 void xen_handoff_report_reset(XenHandoffReport *r);

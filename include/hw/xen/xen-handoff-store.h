@@ -42,13 +42,15 @@ const char *xen_handoff_state_name(enum xenbus_state state);
 /**
  * xen_handoff_look: see what a frontend looks like now
  * @name: its name, "vbd/51712"
- * @with_keys: whether its keys are wanted, too, or only its state
+ * @known: do not read what the toolstack wrote according to this ledger, those
+ *         keys are there without their values; NULL to read everything
  *
- * Work and memory are bounded by XEN_HANDOFF_MAX_KEYS and _VALUE.  Returns what
- * was seen, for xen_handoff_sighting_free().
+ * Work and memory are bounded by XEN_HANDOFF_MAX_KEYS and _VALUE.  The state of
+ * the backend is looked at only if the frontend's own does not say that it is
+ * connected.  Returns what was seen, for xen_handoff_sighting_free().
  */
 XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
-                                     const char *name, bool with_keys);
+                                     const char *name, XenHandoffLedger *known);
 
 /**
  * xen_handoff_is_frontend: can this be a frontend of the firmware's?

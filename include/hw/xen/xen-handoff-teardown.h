@@ -8,6 +8,7 @@
 #define HW_XEN_HANDOFF_TEARDOWN_H
 
 #include "hw/xen/xen-bus.h"
+#include "hw/xen/xen-handoff-grants.h"
 #include "hw/xen/xen-handoff-ledger.h"
 
 /**
@@ -16,7 +17,7 @@
  * @XEN_HANDOFF_RUNNING: not yet
  * @XEN_HANDOFF_DONE: frontend Initialising, backend in InitWait, or in Closed
  *                    if it is of those that stay there
- * @XEN_HANDOFF_GONE: there is no backend (any more) to wait for
+ * @XEN_HANDOFF_GONE: there is no backend, or no frontend, any more
  * @XEN_HANDOFF_HANGING: the backend did not follow in time
  * @XEN_HANDOFF_TAKEN: the OS uses the frontend by now; left as it is
  * @XEN_HANDOFF_FAILED: something else went wrong, see its error
@@ -37,7 +38,8 @@ typedef enum XenHandoffResult {
  * @name: as the ledger knows it, "vbd/51712"
  * @frontend: its directory in xenstore
  * @backend: its backend's directory, which must be one that can be trusted
- * @local: the backend if it is one of this process
+ * @local: the backend if it is one of this process, with a reference
+ * @rings: from xen_handoff_ledger_rings(), with a reference
  * @frontend_state: if an OS runs meanwhile, the state that the frontend is in:
  *                  once it is in another, the OS has taken it.
  *                  XenbusStateUnknown while there is no OS.
@@ -55,6 +57,7 @@ typedef struct XenHandoffTask {
     char *frontend;
     char *backend;
     XenDevice *local;
+    GHashTable *rings;
     enum xenbus_state frontend_state;
 
     XenHandoffResult result;
@@ -70,9 +73,15 @@ typedef struct XenHandoffTask {
 void xen_handoff_task_free(XenHandoffTask *task);
 
 /**
+ * xen_handoff_rings_in_use: has a backend any of @rings mapped?
+ */
+bool xen_handoff_rings_in_use(const XenHandoffTable *table, GHashTable *rings);
+
+/**
  * xen_handoff_teardown: close connections from the backend's domain
  * @xsh: xenstore
  * @ledger: tells which keys the toolstack wrote; all others are removed
+ * @table: the guest's grant table, where it can be had
  * @tasks: array of XenHandoffTask
  * @timeout_ms: how long all of it may take, but for what the backends of this
  *              process need to drain
@@ -87,6 +96,7 @@ void xen_handoff_task_free(XenHandoffTask *task);
  * least try.
  */
 void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                          GPtrArray *tasks, uint32_t timeout_ms);
+                          XenHandoffTable *table, GPtrArray *tasks,
+                          uint32_t timeout_ms);
 
 #endif

@@ -40,6 +40,12 @@
  *                 are: Xen would add what is missing.  Returns NULL with errno
  *                 on failure.
  * @unmap_grant_table: end that
+ * @reset_xenstore: make the guest's connection to xenstore as good as new: its
+ *                 watches, transactions and unread replies are gone.  Only while
+ *                 no OS uses it, and only with what the guest could do itself,
+ *                 and not beyond @until (on get_clock()).  Returns 0 or a negative errno.  May be NULL.
+ * @reset_xenstore_end: where xenstored may have to be told for a while, the end
+ *                 of it, always after @reset_xenstore.  May be NULL.
  */
 typedef struct XenFwHandoffOps {
     int (*get_hvm_param)(uint32_t index, uint64_t *value);
@@ -47,6 +53,8 @@ typedef struct XenFwHandoffOps {
     int (*grant_table_size)(unsigned int *version, unsigned int *frames);
     void *(*map_grant_table)(unsigned int frames);
     void (*unmap_grant_table)(void *table, unsigned int frames);
+    int (*reset_xenstore)(int64_t until);
+    void (*reset_xenstore_end)(void);
 } XenFwHandoffOps;
 
 /* NULL where nobody provides them, i.e. neither on Xen nor in its emulation */
