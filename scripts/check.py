@@ -18,9 +18,12 @@ import test as tests
 TOP = Path(__file__).resolve().parent.parent
 VALUE = '\0'        # in a line of the source, whatever is put in
 
-# one report: its function and the literals that follow the prefix
-REPORT = re.compile(r'(\w+)\((?:\s*err,)?\s*XEN_FW_HANDOFF_LOG\s*'
-                    r'((?:\s*(?:"(?:[^"\\]|\\.)*"|PRI\w+))+)')
+# one report: its function and the literals of its line
+LITERALS = r'((?:\s*(?:"(?:[^"\\]|\\.)*"|PRI\w+))+)'
+BEGIN = (r'(?:(xen_handoff_(?:say|warn))\((?:&s->report|r),|'
+         r'(\w+_report\w*)\((?:\s*err,)?\s*XEN_FW_HANDOFF_LOG)\s*')
+REPORT = re.compile(BEGIN + LITERALS)
+MACRO = re.compile(r'#define (\w+) ("(?:\\\n|[^\n])*)')
 
 
 def tracked():
@@ -38,17 +41,21 @@ def lines_of_source():
         if not re.match(r'(hw|include)/.*\.[ch]$', path):
             continue
         source = (TOP / path).read_text()
+        for m in MACRO.finditer(source):    # a text that several lines have
+            source = re.sub(rf'(?<!#define )\b{m[1]}\b',
+                            lambda _: m[2].replace('\\\n', ''), source)
         reports = list(REPORT.finditer(source))
-        known = len(re.findall(r'#define XEN_FW_HANDOFF_LOG', source))
-        if len(reports) + known != source.count('XEN_FW_HANDOFF_LOG'):
+        if len(reports) != len(re.findall(BEGIN, source)):
             print(f'{path}: a line is put together in a way that this check '
                   'does not understand')
         for m in reports:
-            text = ''.join(re.findall(r'"((?:[^"\\]|\\.)*)"', m[2]))
+            text = ''.join(re.findall(r'"((?:[^"\\]|\\.)*)"', m[3]))
             # what PRIu64 stands for ends with the literal
             line = re.sub(r'%[-\d.]*(?:[a-z]|$|(?= ))', VALUE, text)
-            if m[1] == 'warn_reportf_err':
+            if m[2] == 'warn_reportf_err':
                 line += VALUE
+            if line == VALUE:       # xen_handoff_say() itself
+                continue
             lines[line] = f'{path}:{source[:m.start()].count(chr(10)) + 1}'
     return lines
 

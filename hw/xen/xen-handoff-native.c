@@ -96,7 +96,7 @@ static void native_unmap_grant_table(void *table, unsigned int frames)
 
 #endif /* CONFIG_XEN_CTRL_INTERFACE_VERSION < 41100 */
 
-/* --- the guest's connection to xenstore ------------------------------------ */
+/* --- the guest's connection to xenstore ----------------------------------- */
 
 /*
  * All that is done here is what the guest could do itself, on the page that it
@@ -105,8 +105,12 @@ static void native_unmap_grant_table(void *table, unsigned int frames)
  * freed, and oxenstored needs an event channel that the guest can close.
  */
 
-/* So often is xenstored given a turn before we take it to be done */
-#define IDLE_TURNS 4
+/*
+ * So often is xenstored given a turn before we take it to be done, or not to
+ * read the ring
+ */
+#define IDLE_TURNS 2
+#define UNREAD_TURNS 8
 
 typedef struct Ring {
     struct xenstore_domain_interface *page;
@@ -126,8 +130,10 @@ static struct xenstore_domain_interface *native_reconnecting;
 static int ring_listen(Ring *ring)
 {
     struct xenstore_domain_interface *page = ring->page;
+    bool unread = true;
 
-    for (int idle = 0; idle < IDLE_TURNS; idle++) {
+    for (int idle = 0; idle < IDLE_TURNS || (unread && idle < UNREAD_TURNS);
+         idle++) {
         XENSTORE_RING_IDX cons, prod;
 
         if (get_clock() > ring->until) {
@@ -148,9 +154,9 @@ static int ring_listen(Ring *ring)
             g_byte_array_append(ring->heard, &c, 1);
         }
         qatomic_store_release(&page->rsp_cons, cons);
+        unread = qatomic_read(&page->req_cons) != qatomic_read(&page->req_prod);
     }
-    return qatomic_read(&page->req_cons) == qatomic_read(&page->req_prod)
-        ? 0 : -EBUSY;
+    return unread ? -EBUSY : 0;
 }
 
 /*

@@ -66,7 +66,8 @@ static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
                              store->root, name, key);
         if (value && xen_handoff_sighting_add(seen, key, value) &&
             !*value && !*below) {
-            add_keys(store, seen, name, key, NULL); /* "queue-0" is a directory */
+            /* "queue-0" is a directory */
+            add_keys(store, seen, name, key, NULL);
         }
         free(value);
     }
@@ -169,7 +170,8 @@ char *xen_handoff_trusted_backend(const XenHandoffStore *store,
 }
 
 XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
-                                     const char *name, XenHandoffLedger *known)
+                                     const char *name,
+                                     XenHandoffLedger *known)
 {
     g_autofree char *dir = g_strdup_printf("%s/%s", store->root, name);
     g_autofree char *backend = NULL;

@@ -238,7 +238,7 @@ static void teardown_local(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
     bool alive;
 
     trace_xen_fw_handoff_local(task->name);
-    /* Should that fail, so does the next one, which tells; it is closed, though */
+    /* Should that fail, the next one tells; the disk is closed all the same */
     write_state(xsh, NULL, task, XenbusStateInitialising, NULL);
     if (!is_running(task)) {
         finish(task, task->result, start);

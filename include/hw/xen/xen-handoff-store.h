@@ -50,7 +50,8 @@ const char *xen_handoff_state_name(enum xenbus_state state);
  * connected.  Returns what was seen, for xen_handoff_sighting_free().
  */
 XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
-                                     const char *name, XenHandoffLedger *known);
+                                     const char *name,
+                                     XenHandoffLedger *known);
 
 /**
  * xen_handoff_is_frontend: can this be a frontend of the firmware's?

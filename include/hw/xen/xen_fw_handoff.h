@@ -41,9 +41,10 @@
  *                 on failure.
  * @unmap_grant_table: end that
  * @reset_xenstore: make the guest's connection to xenstore as good as new: its
- *                 watches, transactions and unread replies are gone.  Only while
- *                 no OS uses it, and only with what the guest could do itself,
- *                 and not beyond @until (on get_clock()).  Returns 0 or a negative errno.  May be NULL.
+ *                 watches, transactions and unread replies are gone.  Only
+ *                 while no OS uses it, only with what the guest could do
+ *                 itself, and not beyond @until (on get_clock()).  Returns 0
+ *                 or a negative errno.  May be NULL.
  * @reset_xenstore_end: where xenstored may have to be told for a while, the end
  *                 of it, always after @reset_xenstore.  May be NULL.
  */
