@@ -84,7 +84,8 @@ class Log(unittest.TestCase):
         """A guest's own line is nothing else, whatever it says."""
         for forged in ('-device xen-fw-handoff: no', 'qemu-dm: -device '
                        'xen-fw-handoff: no', 'info: xen-fw-handoff: armed '
-                       'for domain 7', 'warning: xen-fw-handoff: inert, no'):
+                       'for domain 7', 'warning: xen-fw-handoff: inert, no',
+                       'x\rqemu-dm: warning: xen-fw-handoff: inert, no'):
             life, = self.read('qemu-dm: info: xen-fw-handoff: armed for '
                               'domain 5\nqemu-dm: info: xen-fw-handoff: '
                               f'guest: {forged}\n')
