@@ -7,7 +7,7 @@ help:
 	@echo "make test         all tests: those of test-quick, and guests on a real Xen"
 	@echo "make test-xen     the whole matrix of guests on a real Xen, with a table of its cells"
 	@echo "make test-soak    N=50 guests one after the other in one dom0: does anything add up?"
-	@echo "make test-quick   unit tests, qtests and a minute of fuzz, no Xen"
+	@echo "make test-quick   unit tests, qtests and some rounds of fuzz, no Xen"
 	@echo "make test-asan    test-quick on a QEMU built with ASan and UBSan: any report fails"
 	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
 	@echo "make bench        how long a handoff takes: tables, plots, build/bench/report.json"

@@ -69,7 +69,7 @@ def main():
         gcda.unlink()
     status = subprocess.run(
         [sys.executable, TOP / 'scripts' / 'test.py', '--variant', 'coverage',
-         '--fuzz', '30']).returncode
+         '--rounds', '15']).returncode
     report()
     return status
 
