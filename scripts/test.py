@@ -27,6 +27,7 @@ import unittest
 
 TOP = Path(__file__).resolve().parent.parent
 BUILDS = {'plain': 'build', 'asan': 'build-asan', 'coverage': 'build-coverage'}
+UNIT = ('test-xs-node', 'test-xen-handoff-ledger')
 REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
 FUZZ = 'tests/qtest/xen-handoff-fuzz'
 # the same on every machine; to find something new there is make fuzz
@@ -129,7 +130,8 @@ def quick(variant, rounds):
         shutil.rmtree(REPORTS, ignore_errors=True)
         REPORTS.mkdir(parents=True)
     with fuzz(build, env, rounds):
-        program(build, env, 'tests/unit/test-xen-handoff-ledger')
+        for test in UNIT:
+            program(build, env, f'tests/unit/{test}')
         program(build, env, 'tests/qtest/xen-handoff-test')
         unittests('evidence_test')
         unittests('log_test')
