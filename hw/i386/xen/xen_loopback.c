@@ -1005,13 +1005,10 @@ static char *lo_xs_get_domain_path(struct qemu_xs_handle *h, unsigned int domid)
     return g_strdup_printf("/local/domain/%u", domid);
 }
 
-/* One malloc()ed block, as libxenstore's xs_directory() returns */
 static char **lo_xs_directory(struct qemu_xs_handle *h, xs_transaction_t t,
                               const char *path, unsigned int *num)
 {
     GList *items = NULL;
-    size_t len = 0, n = 0;
-    char **list, *s;
     int err;
 
     let_remotes_run(t);
@@ -1024,18 +1021,7 @@ static char **lo_xs_directory(struct qemu_xs_handle *h, xs_transaction_t t,
         errno = err;
         return NULL;
     }
-    for (GList *l = items; l; l = l->next) {
-        len += strlen(l->data) + 1;
-    }
-    *num = g_list_length(items);
-    list = malloc(*num * sizeof(char *) + len + 1);
-    s = (char *)(list + *num);
-    for (GList *l = items; l; l = l->next) {
-        list[n++] = s;
-        s = stpcpy(s, l->data) + 1;
-    }
-    g_list_free_full(items, g_free);
-    return list;
+    return xs_impl_items_to_block(items, num);
 }
 
 static void *lo_xs_read(struct qemu_xs_handle *h, xs_transaction_t t,
