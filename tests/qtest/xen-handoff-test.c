@@ -828,6 +828,17 @@ static void test_discard(void)
     story_end(s);
 }
 
+/* A disk that looks for a free vdev among those there are (an upstream bug) */
+static void test_auto_vdev(void)
+{
+    Story *s = story(WITHOUT, ONE_DISK "-blockdev driver=null-co,node-name=d1 "
+                     "-device xen-disk,drive=d1 ");
+
+    qxen_wait_state(s->g, QDISK "51712", XenbusStateInitWait);
+    qxen_wait_state(s->g, QDISK "51728", XenbusStateInitWait);
+    story_end(s);
+}
+
 /*
  * A disk that the toolstack plugs in is one as any other, and what happens to
  * it makes QEMU look at no other
@@ -2472,6 +2483,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/xen-handoff/upstream/close-inflight-iothread",
                         ",iothread=io0", test_close_inflight);
     qtest_add_func("/xen-handoff/upstream/discard", test_discard);
+    qtest_add_func("/xen-handoff/upstream/auto-vdev", test_auto_vdev);
     qtest_add_func("/xen-handoff/upstream/hotplug", test_hotplug);
     qtest_add_func("/xen-handoff/teardown/ring-pages", test_ring_pages);
     qtest_add_func("/xen-handoff/teardown/keys", test_keys);
