@@ -27,7 +27,7 @@ import unittest
 
 TOP = Path(__file__).resolve().parent.parent
 BUILDS = {'plain': 'build', 'asan': 'build-asan', 'coverage': 'build-coverage'}
-UNIT = ('test-xs-node', 'test-xen-handoff-ledger')
+UNIT = ('test-xs-node', 'test-xen-operations', 'test-xen-handoff-ledger')
 REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
 FUZZ = 'tests/qtest/xen-handoff-fuzz'
 # the same on every machine; to find something new there is make fuzz
