@@ -92,6 +92,8 @@ struct XenLoopback {
     LoActive active[MAX_GRANTS];
     struct xenevtchn_handle *ports[MAX_PORTS];
     unsigned int nr_maps, nr_ports;
+    unsigned int hold_port;     /* whose next handler is to stand still */
+    bool held;                  /* it does */
 
     /* main loop only */
     XenstoreImplState *xs;
@@ -191,10 +193,29 @@ static int lo_evtchn_unmask(xenevtchn_handle *xc, evtchn_port_t port)
     return 0;
 }
 
+/*
+ * The IOThread stands still for half a second, or until the main thread has
+ * taken away the ring that its handler is about to read
+ */
+static void lo_evtchn_hold(void)
+{
+    qatomic_set(&lo->held, true);
+    for (int i = 0; i < 5000 && qatomic_read(&lo->nr_maps); i++) {
+        g_usleep(100);
+    }
+    g_assert(qatomic_read(&lo->nr_maps));
+}
+
 static int lo_evtchn_pending(xenevtchn_handle *xc)
 {
+    evtchn_port_t port = xc->port;
+
     event_notifier_test_and_clear(&xc->notifier);
-    return xc->port;
+    if (port && port == qatomic_read(&lo->hold_port) && !bql_locked()) {
+        qatomic_set(&lo->hold_port, 0);
+        lo_evtchn_hold();
+    }
+    return port;
 }
 
 static struct evtchn_backend_ops lo_evtchn_ops = {
@@ -1270,6 +1291,19 @@ static void cmd_send(char **w, Error **errp)
     }
 }
 
+/* As send, and the IOThread that is to handle it gets no further */
+static void cmd_hold(char **w, Error **errp)
+{
+    ERRP_GUARD();
+
+    qatomic_set(&lo->held, false);
+    qatomic_set(&lo->hold_port, atoi(w[0]));
+    cmd_send(w, errp);
+    while (!*errp && !qatomic_read(&lo->held)) {
+        g_usleep(100);
+    }
+}
+
 static void cmd_param(char **w, Error **errp)
 {
     unsigned int index = atoi(w[0]) % MAX_PARAMS;
@@ -1472,6 +1506,7 @@ static const struct {
     { "ls", 1, cmd_ls },
     { "rm", 1, cmd_rm },
     { "send", 1, cmd_send },
+    { "hold", 1, cmd_hold },
     { "param", 2, cmd_param },
     { "remote", 2, cmd_remote },
     { "unplug", 2, cmd_unplug },
