@@ -812,6 +812,22 @@ static void test_close_inflight(const void *data)
     story_end(s);
 }
 
+/* It closes while its IOThread is at the ring (an upstream bug) */
+static void test_close_in_handler(void)
+{
+    Story *s = story(WITHOUT, "-object iothread,id=io0 "
+                     "-device xen-disk,drive=file0,vdev=xvda,iothread=io0 ");
+    g_autofree char *backend = backend_of(s, XVDA);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    assert_reads(vbd, 1);
+    qxen_cmd(s->g, "hold %u", vbd->fe.port);
+    set_key(s, XVDA, "state", "6");
+    qxen_wait_state(s->g, backend, XenbusStateClosed);
+    qxen_vbd_abandon(vbd);
+    story_end(s);
+}
+
 /* A guest that discards more than there is (an upstream bug) */
 static void test_discard(void)
 {
@@ -2482,6 +2498,8 @@ int main(int argc, char **argv)
                         test_close_inflight);
     qtest_add_data_func("/xen-handoff/upstream/close-inflight-iothread",
                         ",iothread=io0", test_close_inflight);
+    qtest_add_func("/xen-handoff/upstream/close-in-handler",
+                   test_close_in_handler);
     qtest_add_func("/xen-handoff/upstream/discard", test_discard);
     qtest_add_func("/xen-handoff/upstream/auto-vdev", test_auto_vdev);
     qtest_add_func("/xen-handoff/upstream/hotplug", test_hotplug);
