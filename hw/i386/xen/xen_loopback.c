@@ -82,6 +82,7 @@ struct XenLoopback {
 
     uint16_t domid;
     bool tells_callback;        /* before HVM_PARAM_CALLBACK_IRQ is set */
+    bool real_xenstore;         /* libxenstore's, at $XENSTORED_PATH */
     char *result;               /* of the last command */
 
     /* a disk's IOThread uses grants and event channels, too */
@@ -1568,6 +1569,15 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
         error_setg(errp, "Xen is already there");
         return;
     }
+    xen_xenstore_ops = &lo_xs_ops;
+    if (s->real_xenstore) {
+#ifdef CONFIG_XEN
+        setup_xen_backend_ops(); /* all but xenstore's are replaced below */
+#else
+        error_setg(errp, "this QEMU was built without libxenstore");
+        return;
+#endif
+    }
     if (!ram || memory_region_get_fd(ram) < 0) {
         error_setg(errp, "guest RAM must be a memory-backend-memfd,share=on");
         return;
@@ -1601,7 +1611,6 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
     xen_evtchn_ops = &lo_evtchn_ops;
     xen_gnttab_ops = &lo_gnttab_ops;
     xen_foreignmem_ops = &lo_foreignmem_ops;
-    xen_xenstore_ops = &lo_xs_ops;
     xen_fw_handoff_ops = s->tells_callback ? &lo_telling_ops : &lo_handoff_ops;
     xen_bus_init();
 }
@@ -1609,6 +1618,7 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
 static const Property xen_loopback_properties[] = {
     DEFINE_PROP_UINT16("domid", XenLoopback, domid, 7),
     DEFINE_PROP_BOOL("tells-callback", XenLoopback, tells_callback, false),
+    DEFINE_PROP_BOOL("real-xenstore", XenLoopback, real_xenstore, false),
 };
 
 static void xen_loopback_class_init(ObjectClass *klass, void *data)
