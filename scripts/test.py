@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Run all tests: make test.
 
-Unit tests, qtests and some rounds of fuzz first, then the guests on a real Xen.
+Unit tests, qtests and some rounds of fuzz first, then a guest that floods a
+real xenstored, then the guests on a real Xen.
 One line per check, the last line is "N passed, N failed".  With names of
 scenarios as arguments only those guests: scripts/test.py naive mixed.  With
 --quick no Xen; with --variant no Xen either, on another build of QEMU.  With
@@ -292,6 +293,8 @@ def main():
         if not args.scenario:
             quick(args.variant, args.rounds)
         if not args.quick and args.variant == 'plain':
+            if not args.scenario:
+                program(TOP, dict(os.environ), 'tests/xenstored/flood.py')
             labs(args.scenario or matrix.SHORT)
     check_log(whole=not (args.scenario or args.matrix or args.soak
                          or args.package))

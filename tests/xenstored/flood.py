@@ -1,0 +1,362 @@
+#!/usr/bin/env python3
+"""A guest that writes to xenstore without end does not hold QEMU: flood.py.
+
+Debian's own xenstored and oxenstored, without Xen (shim.c); QEMU under qtest
+with the real libxenstore and the loopback for all else.  The guest is an
+unprivileged domain: it keeps its ring to xenstored full of writes to its
+frontend, and does nothing else.  Meanwhile QEMU has to answer to QMP and must
+not grow, and when the guest announces an OS at last, its firmware's connection
+is handed off.
+
+Nothing is timed: the guest's writes are the clock.  With --seconds N the flood
+lasts so long, for the longest that QMP waited, which is printed.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import mmap
+import multiprocessing
+import os
+from pathlib import Path
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+QEMU = TOP / 'build' / 'qemu'
+PACKAGES = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache',
+                'xen-fw-handoff', 'lab', 'packages', 'root')
+sys.path.insert(0, str(QEMU / 'python'))
+
+from qemu.qmp import QMPClient      # noqa: E402
+
+ASKED = 200         # so often
+WRITES = 250        # of the guest, from one question to the next
+PATIENCE = 20000    # writes of the guest, for one answer
+GROWTH = 4096       # KiB, from the 1000th write on
+
+DOM0, GUEST = 0, 7
+# xen/io/xs_wire.h
+READ, WATCH, INTRODUCE, WRITE, SET_PERMS = 2, 4, 8, 11, 14
+WATCH_EVENT, ERROR = 15, 16
+HEADER = struct.Struct('=4I')
+REQ, RSP, RING = 0, 1024, 1024                  # in bytes
+REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD = range(512, 516)    # in words
+
+FRONTEND = f'/local/domain/{GUEST}/device/vbd/51712'
+BACKEND = f'/local/domain/{DOM0}/backend/vbd/{GUEST}/51712'
+CLASS = os.path.dirname(FRONTEND)
+
+# what the guest writes in turn, and whether the device is there
+CASES = {
+    'without': ([(FRONTEND, 'x')], False),
+    'key': ([(f'{FRONTEND}/foo', 'x')], True),
+    'node': ([(FRONTEND, 'x')], True),
+    'class': ([(CLASS, 'x')], True),
+    'state-keys': ([(f'{FRONTEND}/state', '3'), (f'{FRONTEND}/state', '4')],
+                   True),
+}
+
+
+def message(kind, *strings):
+    """A request; all but a written value end with a NUL."""
+    body = '\0'.join(strings).encode() + (b'' if kind == WRITE else b'\0')
+    return HEADER.pack(kind, 0, 0, len(body)) + body
+
+
+class Held(Exception):
+    """QEMU does not get to its main loop any more."""
+
+
+class Ring:
+    """The guest's ring to xenstored, in a file: see shim.c."""
+
+    ANSWER = message(WRITE, 'OK\0')
+
+    def __init__(self, rundir):
+        self.rundir = rundir
+        path = rundir / f'ring-{GUEST}'
+        path.write_bytes(bytes(mmap.PAGESIZE))
+        with open(path, 'r+b') as f:
+            self.bytes = memoryview(mmap.mmap(f.fileno(), mmap.PAGESIZE))
+        self.words = self.bytes.cast('I')   # an index is written in one go
+
+    def writes(self):
+        """How many the guest has got through."""
+        return self.words[RSP_CONS] // len(self.ANSWER)
+
+    def flood(self, requests):
+        """The guest: never returns."""
+        data = b''.join(message(WRITE, *r) for r in requests)
+        period = len(data)
+        data *= RING // period + 2
+        answers = self.ANSWER * (RING // len(self.ANSWER) + 2)
+        event = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        event.bind(str(self.rundir / 'event-guest'))
+        event.settimeout(0.01)
+        w = self.words
+        while True:
+            prod, cons = w[REQ_PROD], w[RSP_CONS]
+            at, free = prod % RING, RING - (prod - w[REQ_CONS]) % 2 ** 32
+            free = min(free, RING - at)     # the rest in the next turn
+            if free:
+                start = prod % period
+                self.bytes[REQ + at:REQ + at + free] = data[start:start + free]
+                w[REQ_PROD] = (prod + free) % 2 ** 32
+            at, got = cons % RING, (w[RSP_PROD] - cons) % 2 ** 32
+            got = min(got, RING - at)
+            if got:
+                start = cons % len(self.ANSWER)
+                answer = bytes(self.bytes[RSP + at:RSP + at + got])
+                assert answer == answers[start:start + got], answer
+                w[RSP_CONS] = (cons + got) % 2 ** 32
+            with contextlib.suppress(OSError):  # none, or enough are pending
+                if free or got:
+                    event.sendto(b'x', socket.MSG_DONTWAIT,
+                                 str(self.rundir / 'event-xenstored'))
+                else:
+                    event.recv(1)
+
+
+class Xenstore:
+    """dom0's connection to xenstored."""
+
+    async def connect(self, path):
+        while not path.is_socket():     # the daemons say nothing
+            await asyncio.sleep(0.01)
+        self.reader, self.writer = await asyncio.open_unix_connection(path)
+        self.events = asyncio.Queue()
+        self.answers = asyncio.Queue()
+        self.task = asyncio.create_task(self.receive())
+
+    async def receive(self):
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                kind, _, _, n = HEADER.unpack(await self.reader.readexactly(
+                    HEADER.size))
+                body = (await self.reader.readexactly(n)).decode()
+                queue = self.events if kind == WATCH_EVENT else self.answers
+                queue.put_nowait((kind, body))
+
+    async def do(self, kind, *strings):
+        self.writer.write(message(kind, *strings))
+        kind, body = await self.answers.get()
+        assert kind != ERROR, f'{strings}: {body}'
+        return body
+
+    async def give(self, path, value, owner):
+        """A node as libxl makes it."""
+        other = GUEST if owner == DOM0 else DOM0
+        await self.do(WRITE, path, value)
+        await self.do(SET_PERMS, path, f'n{owner}', f'r{other}')
+
+
+async def toolstack(xs, case):
+    """As libxl does, and the firmware has connected its disk."""
+    await xs.give(f'/local/domain/{GUEST}', '', DOM0)
+    await xs.give(f'/local/domain/{GUEST}/device', '', DOM0)
+    # not from libxl, but QEMU's own Xen lets the guest have it
+    await xs.give(CLASS, '', GUEST if case == 'class' else DOM0)
+    await xs.give(FRONTEND, '', GUEST)
+    await xs.give(BACKEND, '', DOM0)
+    await xs.give(f'{FRONTEND}/backend', BACKEND, GUEST)
+    await xs.give(f'{BACKEND}/frontend', FRONTEND, DOM0)
+    await xs.give(f'/libxl/{GUEST}/device/vbd/51712/backend', BACKEND, DOM0)
+    for i in range(120 if case == 'state-keys' else 1):
+        await xs.give(f'{FRONTEND}/key{i}', '', GUEST)  # or a directory each
+    await xs.give(f'{FRONTEND}/state', '4', GUEST)
+    await xs.give(f'{BACKEND}/state', '4', DOM0)
+    await xs.do(INTRODUCE, str(GUEST), '1', '1')
+
+
+async def kernel(xs):
+    """dom0's: its backend follows the frontend until it is back."""
+    await xs.do(WATCH, f'{FRONTEND}/state', 'token')
+    state = '4'
+    while state != '2':
+        await xs.events.get()
+        frontend = await xs.do(READ, f'{FRONTEND}/state')
+        follow = {'5': '5', '6': '6', '1': '2' if state == '6' else ''}
+        if follow.get(frontend):
+            state = follow[frontend]
+            await xs.do(WRITE, f'{BACKEND}/state', state)
+
+
+class Rig:
+    """xenstored and a QEMU, in a directory of their own."""
+
+    def __init__(self, stack, xenstored):
+        self.stack = stack
+        self.rundir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.xenstored = xenstored
+        self.env = {**os.environ, 'XENSTORED_RUNDIR': str(self.rundir)}
+        stack.callback(self.show)
+        self.ring = Ring(self.rundir)
+        self.xs, self.qmp = Xenstore(), QMPClient()
+
+    def start(self, command, name, **env):
+        with open(self.rundir / f'{name}.log', 'w') as log:
+            process = subprocess.Popen(command, env={**self.env, **env},
+                                       stdout=log, stderr=log)
+        self.stack.callback(process.wait)
+        self.stack.callback(process.kill)
+        return process
+
+    async def start_xenstored(self, shim):
+        d = self.rundir
+        (d / 'ring-0').write_bytes(bytes(mmap.PAGESIZE))
+        (d / 'xsd_kva').write_bytes(bytes(mmap.PAGESIZE))
+        (d / 'xsd_port').write_text('1')
+        # quotas and all are Debian's
+        (d / 'conf').write_text(
+            (PACKAGES / 'etc/xen/oxenstored.conf').read_text() +
+            f'pid-file = {d}/pid\nxenstored-log-file = {d}/log\n'
+            f'access-log-file = {d}/access\n')
+        options = {'xenstored': ['--no-fork', '--pid-file', d / 'pid'],
+                   'oxenstored': ['--no-fork', '--config-file', d / 'conf']}
+        self.start([PACKAGES / 'usr/lib/xen-4.17/bin' / self.xenstored,
+                    *options[self.xenstored]], 'xenstored', LD_PRELOAD=shim,
+                   LD_LIBRARY_PATH=f'{PACKAGES}/usr/lib/x86_64-linux-gnu:'
+                                   f'{PACKAGES}/lib/x86_64-linux-gnu')
+        await self.xs.connect(d / 'socket')
+
+    async def start_qemu(self, device):
+        d = self.rundir
+        (d / 'bios').write_bytes(bytes(65536))
+        args = ('-accel qtest -machine pc,memory-backend=ram -m 64 -nodefaults'
+                ' -object memory-backend-memfd,id=ram,size=64M,share=on'
+                f' -display none -bios {d}/bios -qmp unix:{d}/qmp'
+                f' -qtest unix:{d}/qtest,server=on,wait=off'
+                ' -qtest-log /dev/null'
+                ' -device xen-loopback,real-xenstore=on'
+                f' {"-device xen-fw-handoff,id=handoff" if device else ""}'
+                ' -device xen-platform,addr=4')
+        accept = asyncio.create_task(
+            self.qmp.start_server_and_accept(str(d / 'qmp')))
+        while not (d / 'qmp').is_socket():
+            await asyncio.sleep(0)
+        self.qemu = self.start([QEMU / 'build/qemu-system-x86_64',
+                                *args.split()], 'qemu')
+        await accept
+
+    def rss(self):
+        status = Path(f'/proc/{self.qemu.pid}/status').read_text()
+        return int(status.split('VmRSS:')[1].split()[0])
+
+    async def ask(self, command, **arguments):
+        """QEMU's answer in QMP, if there is one."""
+        before = self.ring.writes()
+        task = asyncio.create_task(self.qmp.execute(command, arguments))
+        while not (await asyncio.wait({task}, timeout=0.1))[0]:
+            if self.ring.writes() - before > PATIENCE:
+                task.cancel()
+                raise Held
+        return await task
+
+    async def get(self, name):
+        return await self.ask('qom-get', property=name,
+                              path='/machine/peripheral/handoff')
+
+    async def announce(self):
+        reader, writer = await asyncio.open_unix_connection(
+            self.rundir / 'qtest')
+        writer.write(b'outw 0x12 0x3\n')    # as Linux
+        assert (await reader.readline()).strip() == b'OK'
+        writer.close()
+
+    def show(self):
+        for log in self.rundir.glob('*.log'):
+            for line in log.read_text().splitlines():
+                # what the device says without the error report's own prefix
+                print('#', line[max(line.find('xen-fw-handoff: '), 0):])
+
+
+async def flood(rig, requests, seconds, report):
+    """Returns whether QEMU has answered all the time."""
+    guest = multiprocessing.Process(target=rig.ring.flood, args=(requests,),
+                                    daemon=True)
+    asked, longest, held = 0, 0, False
+
+    async def written(count):
+        while rig.ring.writes() < count:
+            assert guest.is_alive(), 'the guest is refused its writes'
+            await asyncio.sleep(0.001)
+
+    guest.start()
+    try:
+        await written(1000)
+        rss = rig.rss()
+        end = time.monotonic() + seconds
+        while asked < ASKED or time.monotonic() < end:
+            start = time.monotonic()
+            await rig.ask('query-status')
+            longest = max(longest, time.monotonic() - start)
+            asked += 1
+            await written(1000 + WRITES * asked)
+    except Held:
+        longest, held = time.monotonic() - start, True
+    finally:
+        guest.kill()
+        guest.join()
+    report(not held, 'QMP is answered while the guest writes',
+           f': {asked} answers, {rig.ring.writes()} writes, the longest wait '
+           f'was {longest * 1000:.1f} ms')
+    grown = rig.rss() - rss
+    report(grown <= GROWTH, 'QEMU does not grow', f': by {grown} KiB')
+    return not held
+
+
+async def run(xenstored, case, shim, seconds, report):
+    requests, device = CASES[case]
+    with contextlib.ExitStack() as stack:
+        rig = Rig(stack, xenstored)
+        await rig.start_xenstored(shim)
+        await toolstack(rig.xs, case)
+        await rig.start_qemu(device)
+        if await flood(rig, requests, seconds, report) and device:
+            backend = asyncio.create_task(kernel(rig.xs))
+            await rig.announce()
+            report([await rig.get('state'), await rig.get('handed-off')] ==
+                   ['done', 1], 'the connection is handed off')
+            await asyncio.wait_for(backend, 10)
+        with contextlib.suppress(Exception):
+            rig.qemu.kill()
+            await rig.qmp.disconnect()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--seconds', type=int, default=0)
+    parser.add_argument('--xenstored', choices=['xenstored', 'oxenstored'])
+    parser.add_argument('case', nargs='*', help=f'among {" ".join(CASES)}')
+    args = parser.parse_args()
+    count, failed = itertools.count(1), 0
+
+    with tempfile.TemporaryDirectory() as work:
+        shim = f'{work}/shim.so'
+        subprocess.run(['gcc', '-O2', '-Wall', '-shared', '-fPIC', '-o', shim,
+                        HERE / 'shim.c', '-ldl'], check=True)
+        for xenstored in ([args.xenstored] if args.xenstored else
+                          ['xenstored', 'oxenstored']):
+            for case in args.case or CASES:
+                def report(ok, text, detail=''):
+                    nonlocal failed
+                    failed += not ok
+                    print(f'{"ok" if ok else "not ok"} {next(count)} '
+                          f'{xenstored}, {case}: {text}{detail}', flush=True)
+                asyncio.run(asyncio.wait_for(
+                    run(xenstored, case, shim, args.seconds, report), 120))
+    print(f'1..{next(count) - 1}')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
