@@ -10,6 +10,7 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qemu/log.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/xen_fw_handoff.h"
@@ -57,6 +58,10 @@ static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
 
         if (!strcmp(key, "state")) {
             continue;
+        }
+        if (store->until && get_clock() > store->until) {
+            seen->too_much = true;
+            break;
         }
         if (known && xen_handoff_ledger_toolstack_wrote(known, name, key)) {
             xen_handoff_sighting_add(seen, key, "");

@@ -63,13 +63,15 @@
 #define POLL_PARAM_MS 10
 
 /*
- * How much the guest can make us look at its frontends: requests to xenstore
- * per second in the long run, in slices of so many ms.  An ordinary frontend
- * takes a dozen, and firmware connects each once.  However fast a guest writes,
- * QEMU's main loop and xenstored have time for others.
+ * How long the guest can make us look at its frontends: us per second in the
+ * long run, in slices of so many ms, and ms for one look.  An ordinary frontend
+ * takes half a millisecond, and firmware connects each once.  However fast a
+ * guest writes, and however busy that keeps xenstored, QEMU's main loop has
+ * time for others.
  */
-#define LOOK_REQUESTS 4000
+#define LOOK_US_PER_S 200000
 #define LOOK_SLICE_MS 100
+#define LOOK_MAX_MS 20
 
 /* Nobody wants a vCPU to stand still for longer */
 #define MAX_TIMEOUT_MS 60000
@@ -201,11 +203,10 @@ static void schedule_poll(XenFwHandoff *s)
               qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + POLL_PARAM_MS);
 }
 
-/* Returns how many requests to xenstore that took */
-static unsigned int see_frontend(XenFwHandoff *s, const char *name)
+static void see_frontend(const char *name, void *opaque)
 {
+    XenFwHandoff *s = opaque;
     XenHandoffSighting *seen = xen_handoff_look(&s->store, name, NULL);
-    unsigned int requests = 6 + g_hash_table_size(seen->keys);
     enum xenbus_state state = seen->state;
     bool connected = state == XenbusStateInitialised ||
                      state == XenbusStateConnected;
@@ -228,16 +229,10 @@ static unsigned int see_frontend(XenFwHandoff *s, const char *name)
                !timer_pending(s->param_timer)) {
         schedule_poll(s);
     }
-    return requests;
-}
-
-static void see_each_frontend(const char *name, void *opaque)
-{
-    see_frontend(opaque, name);
 }
 
 /* @dir: "vbd/51712", or "vbd" or "" if it has perhaps gone */
-static unsigned int look_at(XenFwHandoff *s, const char *dir)
+static void look_at(XenFwHandoff *s, const char *dir)
 {
     g_autofree char *path = g_strdup_printf("%s%s%s", s->store.root,
                                             *dir ? "/" : "", dir);
@@ -248,9 +243,8 @@ static unsigned int look_at(XenFwHandoff *s, const char *dir)
     if (!keys && errno == ENOENT) {
         xen_handoff_ledger_gone(s->ledger, dir);
     } else if (strchr(dir, '/') && xen_handoff_ledger_wants(s->ledger, dir)) {
-        return 1 + see_frontend(s, dir);
+        see_frontend(dir, s);
     }
-    return 1;
 }
 
 /* All that have changed; if @limited, as many as may be looked at now */
@@ -258,13 +252,17 @@ static void look_at_changed(XenFwHandoff *s, bool limited)
 {
     while (g_hash_table_size(s->changed)) {
         g_autofree char *dir = NULL;
+        int64_t start = get_clock(), delay;
         GHashTableIter iter;
-        int64_t delay;
 
         g_hash_table_iter_init(&iter, s->changed);
         g_hash_table_iter_next(&iter, (gpointer *)&dir, NULL);
         g_hash_table_iter_steal(&iter);
-        delay = ratelimit_calculate_delay(&s->look_limit, look_at(s, dir));
+        s->store.until = limited ? start + LOOK_MAX_MS * SCALE_MS : 0;
+        look_at(s, dir);
+        s->store.until = 0;
+        delay = ratelimit_calculate_delay(&s->look_limit,
+                                          (get_clock() - start) / SCALE_US);
         if (limited && delay) {
             timer_mod(s->look_timer,
                       qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + delay);
@@ -352,8 +350,7 @@ static bool try_arm(XenFwHandoff *s, const char *domain, Error **errp)
                              s, errp);
     /* Now, not at the watch's first event */
     return s->watch && xen_handoff_for_each_frontend(&s->store,
-                                                     see_each_frontend, s,
-                                                     errp);
+                                                     see_frontend, s, errp);
 }
 
 static void arm(XenFwHandoff *s)
@@ -973,7 +970,7 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
     s->param_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, poll_param, s);
     s->look_timer = timer_new_ns(QEMU_CLOCK_REALTIME, look_again, s);
     ratelimit_init(&s->look_limit);
-    ratelimit_set_speed(&s->look_limit, LOOK_REQUESTS,
+    ratelimit_set_speed(&s->look_limit, LOOK_US_PER_S,
                         LOOK_SLICE_MS * SCALE_MS);
     if (xen_domid_restrict) {
         /* not an error: the same configuration may serve both kinds */

@@ -15,10 +15,12 @@
  *
  * @xsh: our own connection to xenstore, NULL while there is none
  * @root: the guest's device/ directory, which is the guest's to write
+ * @until: when a look has to end, on get_clock(); 0: when it is done
  */
 typedef struct XenHandoffStore {
     struct qemu_xs_handle *xsh;
     char *root;
+    int64_t until;
 } XenHandoffStore;
 
 /**
@@ -45,7 +47,8 @@ const char *xen_handoff_state_name(enum xenbus_state state);
  * @known: do not read what the toolstack wrote according to this ledger, those
  *         keys are there without their values; NULL to read everything
  *
- * Work and memory are bounded by XEN_HANDOFF_MAX_KEYS and _VALUE.  The state of
+ * Work and memory are bounded by XEN_HANDOFF_MAX_KEYS and _VALUE.  What could
+ * not be read until store->until was too much, as well.  The state of
  * the backend is looked at only if the frontend's own does not say that it is
  * connected.  Returns what was seen, for xen_handoff_sighting_free().
  */
