@@ -34,7 +34,8 @@
 #define RING_SLOTS    32        /* of a disk's ring of one page */
 #define REQUEST       0x4657    /* the firmware's, as a product number */
 #define TEARDOWNS     16        /* that a firmware may ask for per reset */
-#define FIRST_GRANT   8         /* those below are the toolstack's */
+#define FIRST_GRANT   8         /* that the guest's drivers give away */
+#define TOOLSTACK     5         /* of those below, the first are not theirs */
 #define FRAME_GRANTS  (QXEN_PAGE_SIZE / sizeof(grant_entry_v1_t))
 #define ALL_FRAMES    (QXEN_GRANTS / FRAME_GRANTS)
 
@@ -529,7 +530,7 @@ static void check_grants(Fuzz *f, const int64_t *n, bool scrubs)
         if (same_grant(*was, *is)) {
             continue;
         }
-        if (ref < FIRST_GRANT || ref >= end || !f->scrub || !permits(was) ||
+        if (ref < TOOLSTACK || ref >= end || !f->scrub || !permits(was) ||
             (was->domid != 0 && was->domid != 3) || is->flags || is->domid ||
             is->frame) {
             g_error("grant %u was %04x for domain %u, is %04x for domain %u",
@@ -1505,10 +1506,16 @@ static Fuzz *fuzz_new(GRand *r)
     map_bar(f);
     look_now(f, true);
     for (uint32_t ref = 0; ref < FIRST_GRANT; ref++) {
+        if (ref == TOOLSTACK) {
+            /* what is there before the guest runs stays, at any reference */
+            reset(f);
+        }
         qxen_grant_write(f->g, ref, (grant_entry_v1_t) {
             .flags = GTF_permit_access, .frame = 0xfe000 + ref,
         });
-        keep_grant(f, ref);
+        if (ref < TOOLSTACK) {
+            keep_grant(f, ref);
+        }
     }
     for (unsigned int i = 0; i < ARRAY_SIZE(f->blank); i++) {
         f->blank[i] = qxen_page_new(f->g, 0, false);
@@ -1546,7 +1553,7 @@ static void check_leaks(Fuzz *f)
         f->os = NULL;
         f->os_up = false;
         /* its ring is granted no more */
-        g_array_set_size(f->kept, FIRST_GRANT);
+        g_array_set_size(f->kept, TOOLSTACK);
     }
     set_param(f, "0");
     for (unsigned int i = FIRST_REMOTE; i < DEVICES; i++) {
