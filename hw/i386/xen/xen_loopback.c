@@ -83,6 +83,7 @@ struct XenLoopback {
     uint16_t domid;
     bool tells_callback;        /* before HVM_PARAM_CALLBACK_IRQ is set */
     bool real_xenstore;         /* libxenstore's, at $XENSTORED_PATH */
+    bool drains_hear;           /* watch events arrive while a disk drains */
     char *result;               /* of the last command */
 
     /* a disk's IOThread uses grants and event channels, too */
@@ -106,9 +107,16 @@ struct XenLoopback {
     bool param_fails[MAX_PARAMS];
     NotifierList callback_notifiers;
     unsigned int grant_version, grant_frames;   /* as dom0 is told */
+    int grant_error;            /* errno of who maps the table, if it fails */
+    unsigned int nr_grant_maps; /* so often it was mapped */
+    unsigned int nr_resets;     /* of the guest's own connection to xenstore */
+    int reset_error;            /* errno of that, if it fails */
+    unsigned int nr_guest_events;   /* on that connection, not yet asked for */
+    GArray *guest_transactions; /* of xs_transaction_t */
     GQueue remotes;             /* of LoRemote */
     GQueue due;                 /* those that are to look, the next one first */
     GQueue meddlers;            /* of LoMeddler */
+    unsigned int nr_meddled;    /* so often they have done it */
     QEMUTimer *remote_timer;
 };
 
@@ -552,6 +560,8 @@ static const char *const kind_names[] = {
     [BLKBACK] = "vbd", [NETBACK] = "vif", [SCSIBACK] = "vscsi",
 };
 
+#define MAX_QUEUES 16
+
 typedef struct LoRemote {
     LoKind kind;
     unsigned int domid;
@@ -618,21 +628,36 @@ static void remote_connect_queue(LoRemote *r, const char *dir)
     }
 }
 
-static void remote_connect(LoRemote *r)
+/* With "ring-page-order" there, "ring-ref" is not even read: connect_ring() */
+static void blkback_connect_queue(LoRemote *r, const char *dir)
 {
     int order = xs_get_number("%s/ring-page-order", r->frontend);
+
+    if (order < 0) {
+        remote_connect_queue(r, dir);
+        return;
+    }
+    for (int i = 0; i < 1 << MIN(order, 4); i++) {
+        remote_map(r, xs_get_number("%s/ring-ref%d", dir, i));
+    }
+    remote_bind(r, xs_get_number("%s/event-channel", dir));
+}
+
+static void remote_connect(LoRemote *r)
+{
+    void (*connect)(LoRemote *r, const char *dir) =
+        r->kind == NETBACK ? remote_connect_queue : blkback_connect_queue;
     int queues = xs_get_number("%s/multi-queue-num-queues", r->frontend);
 
     r->xgt = lo_gnttab_open();
     r->ports = g_ptr_array_new_with_free_func((GDestroyNotify)lo_evtchn_close);
-    remote_connect_queue(r, r->frontend);
-    for (int i = 0; order >= 0 && i < 1 << MIN(order, 4); i++) {
-        remote_map(r, xs_get_number("%s/ring-ref%d", r->frontend, i));
+    if (queues < 1) {
+        connect(r, r->frontend);
     }
-    for (int i = 0; i < MIN(queues, 16); i++) {
+    for (int i = 0; i < MIN(queues, MAX_QUEUES); i++) {
         g_autofree char *dir = g_strdup_printf("%s/queue-%d", r->frontend, i);
 
-        remote_connect_queue(r, dir);
+        connect(r, dir);
     }
     remote_state(r, XenbusStateConnected);
 }
@@ -725,9 +750,17 @@ static void remote_changed(LoRemote *r)
 {
     int state = xs_get_number("%s/state", r->frontend);
     g_autofree char *hang = g_strdup_printf("hang-%d", state);
+    g_autofree char *dying = g_strdup_printf("dying-%d", state);
 
     if (remote_fault(r, hang)) {
         return;
+    }
+    if (remote_fault(r, dying)) {
+        g_autofree char *domain = g_strdup_printf("/local/domain/%u",
+                                                  lo->domid);
+
+        /* the toolstack is done with the guest, this domain still is not */
+        xs_impl_rm(lo->xs, DOM0, XBT_NULL, domain);
     }
     if (state == XenbusStateClosing && remote_fault(r, "skip")) {
         remote_disconnect(r);
@@ -813,7 +846,7 @@ static void remote_new(LoKind kind, const char *id, char **options,
                        Error **errp)
 {
     LoRemote *r = g_new0(LoRemote, 1);
-    const char *type = kind_names[kind];
+    const char *class = kind_names[kind], *type = class;
     g_autofree char *state = NULL, *domid = NULL, *libxl = NULL;
     unsigned int us;
 
@@ -821,6 +854,9 @@ static void remote_new(LoKind kind, const char *id, char **options,
     for (; *options; options++) {
         if (g_str_has_prefix(*options, "fault=")) {
             r->fault = g_strdup(*options + strlen("fault="));
+        } else if (g_str_has_prefix(*options, "type=")) {
+            /* tapback is as blkback, but for its name */
+            type = *options + strlen("type=");
         } else if (sscanf(*options, "delay-us=%u", &us) == 1) {
             r->delay_ns = us * (int64_t)SCALE_US;
         } else if (sscanf(*options, "domain=%u", &r->domid) != 1) {
@@ -832,10 +868,10 @@ static void remote_new(LoKind kind, const char *id, char **options,
     }
     domid = g_strdup_printf("%u", r->domid);
     r->frontend = g_strdup_printf("/local/domain/%u/device/%s/%s", lo->domid,
-                                  type, id);
+                                  class, id);
     r->backend = g_strdup_printf("/local/domain/%u/backend/%s/%u/%s", r->domid,
                                  type, lo->domid, id);
-    libxl = g_strdup_printf("/libxl/%u/device/%s/%s", lo->domid, type, id);
+    libxl = g_strdup_printf("/libxl/%u/device/%s/%s", lo->domid, class, id);
 
     xs_make(r->domid, lo->domid, XS_PERM_READ, XBT_NULL, r->backend);
     xs_put_str(DOM0, r->frontend, "%s/frontend", r->backend);
@@ -878,7 +914,7 @@ static void remote_free(LoRemote *r, const char *type, const char *id)
 /* --- a guest that writes while QEMU looks --------------------------------- */
 
 typedef struct LoMeddler {
-    unsigned int left;
+    unsigned int skip, left;    /* of the times that QEMU looks */
     char *trigger, *path, *value;
 } LoMeddler;
 
@@ -887,13 +923,21 @@ static void meddle(const char *path)
     for (GList *l = lo->meddlers.head; l; l = l->next) {
         LoMeddler *m = l->data;
 
-        if (m->left && !strcmp(m->trigger, path)) {
-            m->left--;
-            if (*m->path == '/') {
-                xs_put_str(lo->domid, m->value, "%s", m->path);
-            } else {
-                lo->param[HVM_PARAM_CALLBACK_IRQ] = atoi(m->value);
-            }
+        if (!m->left || (strcmp(m->trigger, "*") && strcmp(m->trigger, path))) {
+            continue;
+        }
+        if (m->skip) {
+            m->skip--;
+            continue;
+        }
+        m->left--;
+        lo->nr_meddled++;
+        if (!strcmp(m->path, "callback")) {
+            lo->param[HVM_PARAM_CALLBACK_IRQ] = atoi(m->value);
+        } else if (!strcmp(m->path, "rm")) {
+            xs_impl_rm(lo->xs, DOM0, XBT_NULL, m->value);
+        } else {
+            xs_put_str(lo->domid, m->value, "%s", m->path);
         }
     }
 }
@@ -976,6 +1020,20 @@ static bool lo_xs_op(LoXsOp op, const char *path)
     return errno;
 }
 
+/*
+ * On the iohandler context, where qemu_set_fd_handler() puts libxenstore's; or
+ * on the main one, which is polled while a disk drains, as QEMU's own Xen does
+ */
+static void lo_xs_listen(struct qemu_xs_handle *h, EventNotifierHandler *fn)
+{
+    if (lo->drains_hear) {
+        aio_set_event_notifier(qemu_get_aio_context(), &h->notifier, fn, NULL,
+                               NULL);
+    } else {
+        event_notifier_set_handler(&h->notifier, fn);
+    }
+}
+
 static struct qemu_xs_handle *lo_xs_open(void)
 {
     struct qemu_xs_handle *h;
@@ -989,8 +1047,7 @@ static struct qemu_xs_handle *lo_xs_open(void)
         return NULL;
     }
     g_queue_init(&h->events);
-    /* the iohandler context, where qemu_set_fd_handler() puts libxenstore's */
-    event_notifier_set_handler(&h->notifier, lo_xs_event);
+    lo_xs_listen(h, lo_xs_event);
     lo->nr_handles++;
     return h;
 }
@@ -999,7 +1056,7 @@ static void lo_xs_close(struct qemu_xs_handle *h)
 {
     LoEvent *ev;
 
-    event_notifier_set_handler(&h->notifier, NULL);
+    lo_xs_listen(h, NULL);
     event_notifier_cleanup(&h->notifier);
     while ((ev = g_queue_pop_head(&h->events))) {
         lo->nr_events--;
@@ -1196,13 +1253,18 @@ static int lo_grant_table_size(unsigned int *version, unsigned int *frames)
 {
     *version = lo->grant_version;
     *frames = lo->grant_frames;
-    return 0;
+    return 0; /* that can be told even where the table cannot be mapped */
 }
 
 static void *lo_map_grant_table(unsigned int frames)
 {
     void *table;
 
+    lo->nr_grant_maps++;
+    if (lo->grant_error) {
+        errno = lo->grant_error;
+        return NULL;
+    }
     if (!frames || frames > lo->grant_frames) {
         errno = EINVAL;
         return NULL;
@@ -1217,11 +1279,35 @@ static void lo_unmap_grant_table(void *table, unsigned int frames)
     munmap(table, frames * XEN_PAGE_SIZE);
 }
 
+/* --- the guest's own connection to xenstore ------------------------------- */
+
+static void guest_event(void *opaque, const char *path, const char *token)
+{
+    lo->nr_guest_events++;
+}
+
+/* As xenstored does when it is told of a domain that it knows already */
+static int lo_reset_xenstore(int64_t until)
+{
+    lo->nr_resets++;
+    if (lo->reset_error) {
+        return -lo->reset_error;
+    }
+    for (guint i = 0; i < lo->guest_transactions->len; i++) {
+        xs_impl_transaction_end(lo->xs, lo->domid,
+                                g_array_index(lo->guest_transactions,
+                                              xs_transaction_t, i), false);
+    }
+    g_array_set_size(lo->guest_transactions, 0);
+    return -xs_impl_reset_watches(lo->xs, lo->domid);
+}
+
 static const XenFwHandoffOps lo_handoff_ops = {
     .get_hvm_param = lo_get_hvm_param,
     .grant_table_size = lo_grant_table_size,
     .map_grant_table = lo_map_grant_table,
     .unmap_grant_table = lo_unmap_grant_table,
+    .reset_xenstore = lo_reset_xenstore,
 };
 
 /* As in QEMU's own emulation of Xen, which sees the guest set the parameter */
@@ -1231,6 +1317,7 @@ static const XenFwHandoffOps lo_telling_ops = {
     .grant_table_size = lo_grant_table_size,
     .map_grant_table = lo_map_grant_table,
     .unmap_grant_table = lo_unmap_grant_table,
+    .reset_xenstore = lo_reset_xenstore,
 };
 
 /* --- the test's commands -------------------------------------------------- */
@@ -1374,19 +1461,130 @@ static void cmd_unplug(char **w, Error **errp)
     error_setg(errp, "no backend of '%s'", frontend);
 }
 
-static void cmd_meddle(char **w, Error **errp)
+static void add_meddler(unsigned int skip, unsigned int left, const char *words,
+                        Error **errp)
 {
-    g_auto(GStrv) rest = g_strsplit(w[1], " ", 3);
+    g_auto(GStrv) rest = g_strsplit(words, " ", 3);
     LoMeddler *m;
 
     if (g_strv_length(rest) != 3) {
-        error_setg(errp, "meddle N TRIGGER PATH|callback VALUE");
+        error_setg(errp, "meddle N TRIGGER|* PATH|callback|rm VALUE");
         return;
     }
     m = g_new(LoMeddler, 1);
-    *m = (LoMeddler) { atoi(w[0]), g_strdup(rest[0]), g_strdup(rest[1]),
+    *m = (LoMeddler) { skip, left, g_strdup(rest[0]), g_strdup(rest[1]),
                        g_strdup(rest[2]) };
     g_queue_push_tail(&lo->meddlers, m);
+}
+
+/* Each of the first N times that QEMU looks at a path, do something */
+static void cmd_meddle(char **w, Error **errp)
+{
+    add_meddler(0, atoi(w[0]), w[1], errp);
+}
+
+/* The Nth time alone */
+static void cmd_meddle_nth(char **w, Error **errp)
+{
+    add_meddler(atoi(w[0]) - 1, 1, w[1], errp);
+}
+
+/* So many writes of the guest, before QEMU hears of the first */
+static void cmd_flood(char **w, Error **errp)
+{
+    g_auto(GStrv) rest = g_strsplit(w[1], " ", 2);
+
+    for (int i = atoi(w[0]); i > 0 && rest[1]; i--) {
+        if (xs_put_str(lo->domid, rest[1], "%s", rest[0])) {
+            error_setg(errp, "the guest cannot write '%s'", rest[0]);
+            return;
+        }
+    }
+}
+
+static void cmd_guest_watch(char **w, Error **errp)
+{
+    cmd_errno(errp, xs_impl_watch(lo->xs, lo->domid, w[0], w[1], guest_event,
+                                  NULL), w[0]);
+}
+
+/* How many there were since it was asked for them last */
+static void cmd_guest_events(char **w, Error **errp)
+{
+    lo->result = g_strdup_printf("%u", lo->nr_guest_events);
+    lo->nr_guest_events = 0;
+}
+
+static void cmd_guest_transaction(char **w, Error **errp)
+{
+    xs_transaction_t tid = XBT_NULL;
+
+    cmd_errno(errp, xs_impl_transaction_start(lo->xs, lo->domid, &tid),
+              "a transaction of the guest");
+    if (tid != XBT_NULL) {
+        g_array_append_val(lo->guest_transactions, tid);
+        lo->result = g_strdup_printf("%u", tid);
+    }
+}
+
+/* Read a node in a transaction: it fails if that has been ended */
+static void cmd_guest_read(char **w, Error **errp)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+    cmd_errno(errp, xs_impl_read(lo->xs, lo->domid, atoi(w[0]), w[1], bytes),
+              w[1]);
+    lo->result = g_strndup((char *)bytes->data, bytes->len);
+}
+
+/* Make the reset of the guest's connection fail with an errno; 0: no more */
+static void cmd_reset_fail(char **w, Error **errp)
+{
+    lo->reset_error = atoi(w[0]);
+}
+
+/* The same for mapping the grant table */
+static void cmd_grant_fail(char **w, Error **errp)
+{
+    lo->grant_error = atoi(w[0]);
+}
+
+/*
+ * What another vCPU writes in so many ms, even while this one stands in its
+ * port write: from the main context, where QEMU's own Xen has it from the guest
+ */
+typedef struct LoLater {
+    QEMUTimer *timer;
+    char *path, *value;
+} LoLater;
+
+static void later(void *opaque)
+{
+    LoLater *l = opaque;
+
+    xs_put_str(lo->domid, l->value, "%s", l->path);
+    timer_free(l->timer);
+    g_free(l->path);
+    g_free(l->value);
+    g_free(l);
+}
+
+static void cmd_later(char **w, Error **errp)
+{
+    g_auto(GStrv) rest = g_strsplit(w[1], " ", 2);
+    LoLater *l;
+
+    if (!rest[0] || !rest[1]) {
+        error_setg(errp, "later MS PATH VALUE");
+        return;
+    }
+    l = g_new(LoLater, 1);
+    *l = (LoLater) {
+        aio_timer_new(qemu_get_aio_context(), QEMU_CLOCK_REALTIME, SCALE_MS,
+                      later, l),
+        g_strdup(rest[0]), g_strdup(rest[1])
+    };
+    timer_mod(l->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + atoi(w[0]));
 }
 
 /* Every entry in use, "ref:flags:domid:frame" */
@@ -1394,21 +1592,15 @@ static void cmd_grants(char **w, Error **errp)
 {
     unsigned int frames = lo->grant_frames;
     unsigned int refs = frames * XEN_PAGE_SIZE / sizeof(grant_entry_v1_t);
-    grant_entry_v1_t *table = xen_fw_handoff_ops->map_grant_table(frames);
+    grant_entry_v1_t *table = lo_grant(0);
     GString *s = g_string_new("");
 
-    if (!table) {
-        error_setg_errno(errp, errno, "cannot map the grant table");
-    }
-    for (unsigned int ref = 0; table && ref < refs; ref++) {
+    for (unsigned int ref = 0; ref < refs; ref++) {
         if (table[ref].flags) {
             g_string_append_printf(s, "%s%u:%u:%u:%u", s->len ? " " : "", ref,
                                    table[ref].flags, table[ref].domid,
                                    table[ref].frame);
         }
-    }
-    if (table) {
-        xen_fw_handoff_ops->unmap_grant_table(table, frames);
     }
     lo->result = g_string_free(s, false);
 }
@@ -1480,6 +1672,10 @@ static void cmd_out(char **w, Error **errp)
     }
     lo->result = g_strdup_printf("ns=%" PRId64, get_clock() - start);
     cmd_ops(NULL, NULL);
+    /* who meddles does so while QEMU stands in a write, or not at all */
+    for (GList *l = lo->meddlers.head; l; l = l->next) {
+        ((LoMeddler *)l->data)->left = 0;
+    }
 }
 
 static void cmd_stat(char **w, Error **errp)
@@ -1491,9 +1687,11 @@ static void cmd_stat(char **w, Error **errp)
         ops += lo->nr_ops[i];
     }
     lo->result = g_strdup_printf("maps=%u ports=%u watches=%u handles=%u "
-                                 "events=%u ops=%u", lo->nr_maps, lo->nr_ports,
+                                 "events=%u ops=%u meddled=%u grant-maps=%u "
+                                 "resets=%u", lo->nr_maps, lo->nr_ports,
                                  lo->nr_watches, lo->nr_handles, lo->nr_events,
-                                 ops);
+                                 ops, lo->nr_meddled, lo->nr_grant_maps,
+                                 lo->nr_resets);
 }
 
 static const struct {
@@ -1512,9 +1710,18 @@ static const struct {
     { "remote", 2, cmd_remote },
     { "unplug", 2, cmd_unplug },
     { "meddle", 2, cmd_meddle },
+    { "meddle-nth", 2, cmd_meddle_nth },
+    { "flood", 2, cmd_flood },
+    { "guest-watch", 2, cmd_guest_watch },
+    { "guest-events", 0, cmd_guest_events },
+    { "guest-transaction", 0, cmd_guest_transaction },
+    { "guest-read", 2, cmd_guest_read },
+    { "reset-fail", 1, cmd_reset_fail },
+    { "later", 2, cmd_later },
     { "grants", 0, cmd_grants },
     { "grant-version", 1, cmd_grant_version },
     { "grant-frames", 1, cmd_grant_frames },
+    { "grant-fail", 1, cmd_grant_fail },
     { "xs-fail", 2, cmd_xs_fail },
     { "ops", 0, cmd_ops },
     { "record", 1, cmd_record },
@@ -1590,6 +1797,8 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
     g_queue_init(&s->due);
     g_queue_init(&s->meddlers);
     notifier_list_init(&s->callback_notifiers);
+    s->guest_transactions = g_array_new(false, false,
+                                        sizeof(xs_transaction_t));
     s->grant_version = 1;
     s->grant_frames = GRANT_FRAMES;
     s->remote_timer = timer_new_ns(QEMU_CLOCK_REALTIME, remotes_run, NULL);
@@ -1619,6 +1828,7 @@ static const Property xen_loopback_properties[] = {
     DEFINE_PROP_UINT16("domid", XenLoopback, domid, 7),
     DEFINE_PROP_BOOL("tells-callback", XenLoopback, tells_callback, false),
     DEFINE_PROP_BOOL("real-xenstore", XenLoopback, real_xenstore, false),
+    DEFINE_PROP_BOOL("drains-hear", XenLoopback, drains_hear, false),
 };
 
 static void xen_loopback_class_init(ObjectClass *klass, void *data)
