@@ -17,8 +17,7 @@
 typedef struct Frontend {
     GHashTable *toolstack_keys; /* a set; NULL: never seen at rest */
     XenHandoffOwner owner;
-    unsigned int sightings;
-    bool gone;                  /* remembered, lest it begins anew */
+    bool gone;                  /* remembered: its name counts */
     XenHandoffSighting *firmware; /* its connection while it is the owner */
     GHashTable *rings;          /* a set of references, see ledger_rings() */
 } Frontend;
@@ -194,13 +193,6 @@ bool xen_handoff_ledger_knows(XenHandoffLedger *ledger, const char *frontend)
     return f && !f->gone;
 }
 
-bool xen_handoff_ledger_wants(XenHandoffLedger *ledger, const char *frontend)
-{
-    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
-
-    return !f || f->sightings < XEN_HANDOFF_MAX_SIGHTINGS;
-}
-
 unsigned int xen_handoff_ledger_connections(XenHandoffLedger *ledger)
 {
     return ledger->connections;
@@ -270,9 +262,7 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
     if (os == XEN_HANDOFF_OS_ABSENT) {
         note_rings(f->rings, seen);
     }
-    if (++f->sightings >= XEN_HANDOFF_MAX_SIGHTINGS) {
-        set_owner(ledger, f, XEN_HANDOFF_IN_DOUBT);
-    } else if (os == XEN_HANDOFF_OS_ABSENT) {
+    if (os == XEN_HANDOFF_OS_ABSENT) {
         set_owner(ledger, f, is_left_open(f, seen) ? XEN_HANDOFF_FIRMWARE
                                                    : XEN_HANDOFF_NOBODY);
     } else if (!is_connection(seen->state)) {

@@ -65,12 +65,13 @@
 /*
  * How long the guest can make us look at its frontends: us per second in the
  * long run, in slices of so many ms, and ms for one look.  An ordinary frontend
- * takes half a millisecond, and firmware connects each once.  However fast a
- * guest writes, and however busy that keeps xenstored, QEMU's main loop has
- * time for others.
+ * takes half a millisecond, as which each look counts at least, and firmware
+ * connects each once.  However fast a guest writes, and however busy that keeps
+ * xenstored, QEMU's main loop has time for others.
  */
 #define LOOK_US_PER_S 200000
 #define LOOK_SLICE_MS 100
+#define LOOK_MIN_US 500
 #define LOOK_MAX_MS 20
 
 /* Nobody wants a vCPU to stand still for longer */
@@ -242,7 +243,7 @@ static void look_at(XenFwHandoff *s, const char *dir)
     free(keys);
     if (!keys && errno == ENOENT) {
         xen_handoff_ledger_gone(s->ledger, dir);
-    } else if (strchr(dir, '/') && xen_handoff_ledger_wants(s->ledger, dir)) {
+    } else if (strchr(dir, '/')) {
         see_frontend(dir, s);
     }
 }
@@ -252,7 +253,7 @@ static void look_at_changed(XenFwHandoff *s, bool limited)
 {
     while (g_hash_table_size(s->changed)) {
         g_autofree char *dir = NULL;
-        int64_t start = get_clock(), delay;
+        int64_t start = get_clock(), us, delay;
         GHashTableIter iter;
 
         g_hash_table_iter_init(&iter, s->changed);
@@ -261,8 +262,8 @@ static void look_at_changed(XenFwHandoff *s, bool limited)
         s->store.until = limited ? start + LOOK_MAX_MS * SCALE_MS : 0;
         look_at(s, dir);
         s->store.until = 0;
-        delay = ratelimit_calculate_delay(&s->look_limit,
-                                          (get_clock() - start) / SCALE_US);
+        us = MAX((get_clock() - start) / SCALE_US, LOOK_MIN_US);
+        delay = ratelimit_calculate_delay(&s->look_limit, us);
         if (limited && delay) {
             timer_mod(s->look_timer,
                       qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + delay);

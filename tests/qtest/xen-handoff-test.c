@@ -244,6 +244,12 @@ static QObject *state_of(Story *s, const char *property)
     return value;
 }
 
+/* Many at once wait for their turn to be looked at; who asks is not told less */
+static void look(Story *s)
+{
+    qobject_unref(state_of(s, "connections"));
+}
+
 static void assert_property(Story *s, const char *property, const char *want)
 {
     QObject *value = state_of(s, property);
@@ -1542,7 +1548,7 @@ typedef struct Migration {
 static const Migration migrations[] = {
     { "armed", WITH_HANDOFF, WITH_HANDOFF, .armed = true },
     { "os", WITH_HANDOFF, WITH_HANDOFF, .os = true },
-    { "fired", WITH_HANDOFF, WITH_HANDOFF, .fired = true },
+    { "fired", WITH_HANDOFF, WITH_HANDOFF, .fired = true, .armed = true },
     { "fired-os", WITH_HANDOFF, WITH_HANDOFF, .fired = true, .os = true },
     { "from-without", WITHOUT, WITH_HANDOFF, .armed = true },
     { "from-without-os", WITHOUT, WITH_HANDOFF, .os = true },
@@ -1715,9 +1721,11 @@ static void fault_among(const Fault *fault, unsigned int healthy)
         g_autofree char *name = g_strdup_printf("vbd/%u", 2000 + i);
 
         qxen_remote(s->g, name, "delay-us=200");
+        look(s);
         qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     }
     qxen_remote(s->g, "vbd/666", fault->option);
+    look(s);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, "vbd/666", NULL));
     announce(s);
     g_assert_cmpint(qxen_state(s->g, FRONTEND "vbd/666"), ==,
@@ -1881,8 +1889,8 @@ static void test_state_garbage(void)
     qxen_remote(s->g, XVDA, "");
     keys = keys_of(s, XVDA);
     for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
-        qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
         qtest_system_reset(s->qts);
+        qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
         set_key(s, XVDA, "state", states[i]);
         announce(s);
         assert_handed_off(s, XVDA, keys);
@@ -1986,25 +1994,6 @@ static void test_meddling_without_end(void)
                     XenbusStateInitialising);
     assert_said(s, "the guest kept writing to '/local/domain/7/device/" XVDA
                 "', its keys are left there");
-    story_end(s);
-}
-
-/* A frontend that the firmware changes without end is not watched for ever */
-static void test_restless(void)
-{
-    Story *s = story(WITH_HANDOFF, "%s", "");
-    unsigned int ops;
-
-    qxen_remote(s->g, XVDA, "fault=hang-2");
-    for (int i = 0; i < 1200; i++) {
-        set_key(s, XVDA, "state", i % 2 ? "1" : "2");
-    }
-    ops = qxen_stat(s->g, "ops");
-    for (int i = 0; i < 100; i++) {
-        set_key(s, XVDA, "state", i % 2 ? "1" : "2");
-    }
-    g_assert_cmpuint(qxen_stat(s->g, "ops"), ==, ops);
-    announce(s);
     story_end(s);
 }
 
@@ -2590,7 +2579,8 @@ static void test_scrub_frames(void)
     firmware_boots_from(s, XVDA);
     qxen_cmd(s->g, "grant-frames 0");
     announce(s);
-    assert_said(s, "the guest has no grant table");
+    assert_property(s, "grants-cleared", "0");
+    assert_property(s, "handed-off", "1");
     story_end(s);
 }
 
@@ -3055,6 +3045,7 @@ static void test_all_hang(void)
 
         s->g->no_quota = true;
         qxen_remote(s->g, name, "fault=hang-5");
+        look(s);
         qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     }
     announce(s);
@@ -3268,7 +3259,6 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/hostile/meddling", test_meddling);
     qtest_add_func("/xen-handoff/hostile/meddling-without-end",
                    test_meddling_without_end);
-    qtest_add_func("/xen-handoff/hostile/restless", test_restless);
     qtest_add_func("/xen-handoff/hostile/many-writes", test_many_writes);
     qtest_add_func("/xen-handoff/hostile/reset-log", test_reset_log);
     qtest_add_data_func("/xen-handoff/hostile/flood/node", XVDA " x",

@@ -196,6 +196,71 @@ static void test_firmware_closes(void)
                     XEN_HANDOFF_FIRMWARE);
 }
 
+/* What a firmware leaves that says Initialising */
+static void test_half_closed(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+    XenHandoffSighting *seen;
+    int backend;
+
+    for (backend = XenbusStateUnknown; backend <= XenbusStateClosed;
+         backend++) {
+        seen = at_rest();
+        seen->backend = backend;
+        g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_ABSENT), ==,
+                        backend > XenbusStateInitWait ? XEN_HANDOFF_FIRMWARE
+                                                      : XEN_HANDOFF_NOBODY);
+        /* with an OS it is that one's to connect */
+        seen = at_rest();
+        seen->backend = backend;
+        g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_PRESENT), ==,
+                        XEN_HANDOFF_NOBODY);
+    }
+    seen = connected("8", "5");
+    seen->state = XenbusStateInitialising;
+    g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+    seen = at_rest();
+    seen->ring_in_use = true;
+    g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+    /* no state of a frontend, but of one that has a backend */
+    seen = at_rest();
+    seen->state = XenbusStateUnknown;
+    seen->backend = XenbusStateInitWait;
+    g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_ABSENT), ==,
+                    XEN_HANDOFF_FIRMWARE);
+}
+
+static bool has_ring(XenHandoffLedger *l, XenHandoffSighting *seen,
+                     unsigned int ref)
+{
+    g_autoptr(GHashTable) rings = xen_handoff_ledger_rings(l, VBD, seen);
+
+    xen_handoff_sighting_free(seen);
+    return g_hash_table_contains(rings, GUINT_TO_POINTER(ref));
+}
+
+/* Every ring that the firmware has named, of whatever key, now or before */
+static void test_rings(void)
+{
+    g_autoptr(XenHandoffLedger) l = after_firmware();
+    XenHandoffSighting *seen = at_rest();
+
+    xen_handoff_sighting_add(seen, "ring-ref0", "20");
+    xen_handoff_sighting_add(seen, "queue-1/tx-ring-ref", "21");
+    xen_handoff_ledger_saw(l, VBD, seen, XEN_HANDOFF_OS_ABSENT);
+    xen_handoff_ledger_saw(l, VBD, connected("30", "5"),
+                           XEN_HANDOFF_OS_PRESENT);
+    for (unsigned int ref = 0; ref < 40; ref++) {
+        g_assert_cmpint(has_ring(l, at_rest(), ref), ==,
+                        ref == 8 || ref == 20 || ref == 21);
+    }
+    g_assert_true(has_ring(l, connected("31", "5"), 31));
+    xen_handoff_ledger_gone(l, VBD);
+    g_assert_false(has_ring(l, at_rest(), 8));
+}
+
 /* A parameter that cannot be read: own nothing */
 static void test_param_unreadable(void)
 {
@@ -291,29 +356,6 @@ static void test_connections(void)
     g_assert_false(xen_handoff_ledger_knows(l, "vif/01"));
 }
 
-/* A frontend that never comes to rest is not looked at for ever */
-static void test_restless(void)
-{
-    g_autoptr(XenHandoffLedger) l = after_firmware();
-    int n;
-
-    for (n = 2; xen_handoff_ledger_wants(l, VBD); n++) {
-        g_assert_cmpint(n, <, XEN_HANDOFF_MAX_SIGHTINGS);
-        xen_handoff_ledger_saw(l, VBD, n % 2 ? at_rest() : connected("8", "5"),
-                               XEN_HANDOFF_OS_ABSENT);
-    }
-    g_assert_cmpint(n, ==, XEN_HANDOFF_MAX_SIGHTINGS);
-    /* not even if it is made anew each time */
-    xen_handoff_ledger_gone(l, VBD);
-    g_assert_false(xen_handoff_ledger_wants(l, VBD));
-    xen_handoff_ledger_saw(l, VBD, connected("8", "5"), XEN_HANDOFF_OS_ABSENT);
-    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
-                    XEN_HANDOFF_IN_DOUBT);
-    /* still certain: there is nobody else whose it could be */
-    g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_ABSENT), ==,
-                    XEN_HANDOFF_FIRMWARE);
-}
-
 /* A guest that writes without end gets an end */
 static void test_limits(void)
 {
@@ -376,6 +418,9 @@ int main(int argc, char **argv)
     g_test_add_func("/xen-handoff/ledger/firmware/states", test_states);
     g_test_add_func("/xen-handoff/ledger/firmware/closes",
                     test_firmware_closes);
+    g_test_add_func("/xen-handoff/ledger/firmware/half-closed",
+                    test_half_closed);
+    g_test_add_func("/xen-handoff/ledger/firmware/rings", test_rings);
     g_test_add_func("/xen-handoff/ledger/os/attached", test_os);
     g_test_add_func("/xen-handoff/ledger/os/not-seen-yet",
                     test_os_not_seen_yet);
@@ -392,7 +437,6 @@ int main(int argc, char **argv)
     g_test_add_func("/xen-handoff/ledger/keys/unknown",
                     test_toolstack_keys_unknown);
     g_test_add_func("/xen-handoff/ledger/connections", test_connections);
-    g_test_add_func("/xen-handoff/ledger/restless", test_restless);
     g_test_add_func("/xen-handoff/ledger/limits", test_limits);
     return g_test_run();
 }

@@ -21,9 +21,6 @@
 #define XEN_HANDOFF_MAX_VALUE     256
 #define XEN_HANDOFF_MAX_RINGS     1024
 
-/* How often the ledger wants to see one frontend; firmware needs a few times */
-#define XEN_HANDOFF_MAX_SIGHTINGS 1000
-
 /**
  * XenHandoffOs: has an operating system taken the guest over?
  *
@@ -107,14 +104,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(XenHandoffLedger, xen_handoff_ledger_free)
 bool xen_handoff_ledger_knows(XenHandoffLedger *ledger, const char *frontend);
 
 /**
- * xen_handoff_ledger_wants: is it worth looking at @frontend again?
- *
- * Not after XEN_HANDOFF_MAX_SIGHTINGS: a guest that changes it without end must
- * not keep us busy.  From then on nobody can tell whose it is.
- */
-bool xen_handoff_ledger_wants(XenHandoffLedger *ledger, const char *frontend);
-
-/**
  * xen_handoff_ledger_connections: how many does the firmware own?
  */
 unsigned int xen_handoff_ledger_connections(XenHandoffLedger *ledger);
@@ -157,9 +146,8 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
  * xen_handoff_ledger_gone: a directory was removed
  * @path: a frontend, "vbd/51712", a class of them, "vbd", or "" for all
  *
- * Its name and how often it was seen stay: a guest that removes what it has
- * made must not have more than others.  If it comes back it is a new frontend
- * in all else.
+ * Its name stays: a guest that removes what it has made must not have more than
+ * others.  If it comes back it is a new frontend in all else.
  */
 void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path);
 
