@@ -590,6 +590,11 @@ static void look_after(Fuzz *f)
     check_effect(f);
 }
 
+static bool param_fails(const Fuzz *f)
+{
+    return !strcmp(f->param, "fail");
+}
+
 static void assert_told_state(Fuzz *f, const char *want)
 {
     g_assert_cmpstr(f->is.state, ==, want);
@@ -603,7 +608,7 @@ static void assert_as_reset(Fuzz *f)
         g_assert_cmpint(f->is.counter[i], ==, 0);
     }
     if (!f->fault) {
-        assert_told_state(f, "armed");
+        assert_told_state(f, param_fails(f) ? "inert" : "armed");
     }
 }
 
@@ -1158,7 +1163,7 @@ static void act_fault(Fuzz *f, GRand *r)
     } else {
         reset(f);
         /* a watch, or what is there: without it, it cannot know */
-        assert_told_state(f, op < 3 ? "inert" : "armed");
+        assert_told_state(f, op < 3 || param_fails(f) ? "inert" : "armed");
     }
     qxen_cmd(f->g, "xs-fail %s 0", ops[op]);
     f->fault = false;
