@@ -35,6 +35,7 @@
 #include "hw/xen/interface/grant_table.h"
 #include "hw/xen/interface/hvm/params.h"
 #include "system/qtest.h"
+#include "system/reset.h"
 #include "../kvm/xenstore_impl.h"
 
 #define TYPE_XEN_LOOPBACK "xen-loopback"
@@ -1822,6 +1823,15 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
     xen_foreignmem_ops = &lo_foreignmem_ops;
     xen_fw_handoff_ops = s->tells_callback ? &lo_telling_ops : &lo_handoff_ops;
     xen_bus_init();
+    qemu_register_resettable(OBJECT(s)); /* it is on no bus */
+}
+
+/* As in QEMU's own emulation of Xen; a wakeup is no reset of the guest */
+static void xen_loopback_reset_hold(Object *obj, ResetType type)
+{
+    if (XEN_LOOPBACK(obj) == lo && type == RESET_TYPE_COLD) {
+        xen_bus_reset();
+    }
 }
 
 static const Property xen_loopback_properties[] = {
@@ -1837,6 +1847,7 @@ static void xen_loopback_class_init(ObjectClass *klass, void *data)
 
     dc->desc = "Xen's operations without Xen, for tests";
     dc->realize = xen_loopback_realize;
+    RESETTABLE_CLASS(klass)->phases.hold = xen_loopback_reset_hold;
     dc->hotpluggable = false;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     device_class_set_props(dc, xen_loopback_properties);
