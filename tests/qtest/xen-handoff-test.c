@@ -1144,6 +1144,38 @@ static void test_close_in_handler(void)
     story_end(s);
 }
 
+/* A guest that is reset is a new one to its backends (an upstream bug) */
+static void test_backend_reset(void)
+{
+    Story *s = story(WITHOUT, "-blockdev driver=null-co,size=1048576,"
+                     "read-zeroes=on,latency-ns=100000000,node-name=d0 "
+                     "-device xen-disk,drive=d0,vdev=xvda "
+                     "-device xen-disk,drive=file0,vdev=xvdb,id=gone ");
+    g_autofree char *keys = keys_of(s, XVDA);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
+    qtest_qmp_assert_success(s->qts, "{'execute': 'device_del', 'arguments': "
+                             "{'id': 'gone'}}");
+    for (int i = 0; i < 8; i++) {
+        qxen_vbd_submit(vbd, false, i, 8, NULL);
+    }
+    set_key(s, XVDA, "ring-ref0", "8");
+    qtest_system_reset(s->qts);
+    assert_handed_off(s, XVDA, keys);
+    qxen_wait_state(s->g, QDISK "51728", XenbusStateUnknown);
+    g_assert_false(qxen_exists(s->g, FRONTEND XVDB));
+    qxen_vbd_abandon(vbd);
+    qxen_take_over(s->g);
+    g_usleep(200 * 1000); /* longer than a request takes */
+    qxen_assert_untouched(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    qxen_vbd_close(vbd);
+    s->before = qxen_open(s->g); /* with one disk */
+    g_assert_cmpuint(s->before.maps + s->before.ports, ==, 0);
+    story_end(s);
+}
+
 /* A guest that discards more than there is (an upstream bug) */
 static void test_discard(void)
 {
@@ -3189,6 +3221,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/upstream/close-in-handler",
                    test_close_in_handler);
     qtest_add_func("/xen-handoff/upstream/discard", test_discard);
+    qtest_add_func("/xen-handoff/upstream/reset", test_backend_reset);
     qtest_add_func("/xen-handoff/upstream/auto-vdev", test_auto_vdev);
     qtest_add_func("/xen-handoff/upstream/hotplug", test_hotplug);
     qtest_add_func("/xen-handoff/teardown/ring-pages", test_ring_pages);
