@@ -8,7 +8,8 @@
  * in guest RAM and drives the rest through the property "command".
  *
  * What is kept as on a real Xen, since tests would pass otherwise that a real
- * guest fails: watch events arrive on the iohandler context; a grant's frame is
+ * guest fails: watch events arrive on the iohandler context, or, as with QEMU's
+ * own Xen, on the main context, which polls while a disk drains; a grant's frame is
  * that of its first mapping until the last is gone; every mapping is an mmap()
  * of its own, so that a use after the unmap faults; a fresh event channel is
  * pending.
@@ -24,6 +25,7 @@
 #include "qemu/module.h"
 #include "qemu/notify.h"
 #include "qemu/timer.h"
+#include "block/block.h"
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
@@ -948,6 +950,7 @@ static void meddle(const char *path)
 struct qemu_xs_handle {
     EventNotifier notifier;
     GQueue events;              /* of LoEvent */
+    bool delivering;            /* one, with emulated-events */
 };
 
 struct qemu_xs_watch {
@@ -967,6 +970,9 @@ static void lo_xs_event(EventNotifier *e)
     struct qemu_xs_handle *h = container_of(e, struct qemu_xs_handle, notifier);
     LoEvent *ev;
 
+    if (h->delivering) {
+        return; /* as be_watch_bh(); the notifier stays set */
+    }
     event_notifier_test_and_clear(e);
     /* one at a time: a handler may close the handle of another */
     ev = g_queue_pop_head(&h->events);
@@ -976,7 +982,9 @@ static void lo_xs_event(EventNotifier *e)
     }
     if (ev) {
         if (ev->watch) {
+            h->delivering = lo->emulated_events;
             ev->watch->fn(ev->watch->opaque, ev->path);
+            h->delivering = false;
         }
         g_free(ev->path);
         g_free(ev);
@@ -988,7 +996,7 @@ static bool lo_xs_deliver(struct qemu_xs_handle *h)
 {
     bool any = !g_queue_is_empty(&h->events);
 
-    while (!g_queue_is_empty(&h->events)) {
+    while (!g_queue_is_empty(&h->events) && !h->delivering) {
         lo_xs_event(&h->notifier);
     }
     return any;
@@ -1338,6 +1346,13 @@ static void cmd_write(char **w, Error **errp)
 static void cmd_guest_write(char **w, Error **errp)
 {
     cmd_errno(errp, xs_put_str(lo->domid, w[1], "%s", w[0]), w[0]);
+}
+
+/* The same while all disks are drained, as a QMP command may do */
+static void cmd_guest_write_drained(char **w, Error **errp)
+{
+    cmd_guest_write(w, errp);
+    bdrv_drain_all();
 }
 
 static void cmd_read(char **w, Error **errp)
@@ -1702,6 +1717,7 @@ static const struct {
 } commands[] = {
     { "write", 2, cmd_write },
     { "guest-write", 2, cmd_guest_write },
+    { "guest-write-drained", 2, cmd_guest_write_drained },
     { "read", 1, cmd_read },
     { "ls", 1, cmd_ls },
     { "rm", 1, cmd_rm },

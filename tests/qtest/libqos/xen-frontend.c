@@ -710,7 +710,8 @@ QXenVbdRequest *qxen_vbd_submit(QXenVbd *vbd, bool write, uint64_t sector,
     }
 
     qtest_writeb(qts, ring_addr(ring, at + BLKIF_REQ(operation)),
-                 write ? BLKIF_OP_WRITE : BLKIF_OP_READ);
+                 !write ? BLKIF_OP_READ :
+                 vbd->flush ? BLKIF_OP_FLUSH_DISKCACHE : BLKIF_OP_WRITE);
     qtest_writeb(qts, ring_addr(ring, at + BLKIF_REQ(nr_segments)), 1);
     qtest_writew(qts, ring_addr(ring, at + BLKIF_REQ(handle)), 0);
     qtest_writeq(qts, ring_addr(ring, at + BLKIF_REQ(id)), r->id);

@@ -97,6 +97,7 @@ typedef struct QXenVbd {
     QXenFrontend fe;
     QXenRing ring;
     QXenVbdRequest request[QXEN_MAX_VBD_REQUESTS];
+    bool flush;                 /* before each write */
 } QXenVbd;
 
 typedef struct QXenVifQueue {
