@@ -1144,6 +1144,35 @@ static void test_close_in_handler(void)
     story_end(s);
 }
 
+/* It closes while something else drains the disk (an upstream bug) */
+static void test_close_in_drain(const void *data)
+{
+    const char *iothread = data;
+    Story *s = story("-global xen-loopback.emulated-events=on ",
+                     "%s-blockdev driver=null-co,size=1048576,"
+                     "read-zeroes=on,latency-ns=100000000,node-name=d0 "
+                     "-device xen-disk,drive=d0,vdev=xvda%s ",
+                     iothread ? "-object iothread,id=io0 " : "",
+                     iothread ?: "");
+    g_autofree char *backend = backend_of(s, XVDA);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    /* something to flush, then writes that wait for it, and are queued then */
+    qxen_vbd_wait(vbd, qxen_vbd_submit(vbd, true, 0, 8, NULL), NULL);
+    vbd->flush = true;
+    for (int i = 0; i < 8; i++) {
+        qxen_vbd_submit(vbd, i & 1, i, 8, NULL);
+    }
+    qxen_cmd(s->g, "guest-write-drained " FRONTEND XVDA "/state 6");
+    g_assert_cmpint(qxen_state(s->g, backend), ==, XenbusStateClosed);
+    g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 0);
+    qxen_vbd_abandon(vbd);
+    qxen_take_over(s->g);
+    g_usleep(200 * 1000); /* longer than a request takes */
+    qxen_assert_untouched(s->g);
+    story_end(s);
+}
+
 /* A guest that is reset is a new one to its backends (an upstream bug) */
 static void test_backend_reset(void)
 {
@@ -3220,6 +3249,10 @@ int main(int argc, char **argv)
                         ",iothread=io0", test_close_inflight);
     qtest_add_func("/xen-handoff/upstream/close-in-handler",
                    test_close_in_handler);
+    qtest_add_data_func("/xen-handoff/upstream/close-in-drain", NULL,
+                        test_close_in_drain);
+    qtest_add_data_func("/xen-handoff/upstream/close-in-drain-iothread",
+                        ",iothread=io0", test_close_in_drain);
     qtest_add_func("/xen-handoff/upstream/discard", test_discard);
     qtest_add_func("/xen-handoff/upstream/reset", test_backend_reset);
     qtest_add_func("/xen-handoff/upstream/auto-vdev", test_auto_vdev);
