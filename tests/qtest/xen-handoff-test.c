@@ -11,6 +11,9 @@
  */
 
 #include "qemu/osdep.h"
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include "qemu/timer.h"
 #include "libqtest.h"
 #include "libqos/pci.h"
@@ -1142,6 +1145,22 @@ static void test_close_in_handler(void)
     qxen_wait_state(s->g, backend, XenbusStateClosed);
     qxen_vbd_abandon(vbd);
     story_end(s);
+}
+
+/* A NIC on a tap does not keep QEMU from its end (an upstream bug) */
+static void test_nic_at_exit(void)
+{
+    struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+    int fd = open("/dev/net/tun", O_RDWR);
+    bool can = fd >= 0 && !ioctl(fd, TUNSETIFF, &ifr);
+
+    close(fd);
+    if (!can) {
+        g_test_skip("no tap can be opened");
+        return;
+    }
+    story_end(story(WITHOUT, "-netdev tap,id=n0,script=no,downscript=no "
+                    "-device xen-net-device,netdev=n0 "));
 }
 
 /* It closes while something else drains the disk (an upstream bug) */
@@ -3254,6 +3273,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/xen-handoff/upstream/close-in-drain-iothread",
                         ",iothread=io0", test_close_in_drain);
     qtest_add_func("/xen-handoff/upstream/discard", test_discard);
+    qtest_add_func("/xen-handoff/upstream/nic-at-exit", test_nic_at_exit);
     qtest_add_func("/xen-handoff/upstream/reset", test_backend_reset);
     qtest_add_func("/xen-handoff/upstream/auto-vdev", test_auto_vdev);
     qtest_add_func("/xen-handoff/upstream/hotplug", test_hotplug);
