@@ -1167,7 +1167,7 @@ static void test_nic_at_exit(void)
 static void test_close_in_drain(const void *data)
 {
     const char *iothread = data;
-    Story *s = story("-global xen-loopback.emulated-events=on ",
+    Story *s = story("-global xen-loopback.drains-hear=on ",
                      "%s-blockdev driver=null-co,size=1048576,"
                      "read-zeroes=on,latency-ns=100000000,node-name=d0 "
                      "-device xen-disk,drive=d0,vdev=xvda%s ",

@@ -950,7 +950,7 @@ static void meddle(const char *path)
 struct qemu_xs_handle {
     EventNotifier notifier;
     GQueue events;              /* of LoEvent */
-    bool delivering;            /* one, with emulated-events */
+    bool delivering;            /* one, with drains-hear */
 };
 
 struct qemu_xs_watch {
@@ -982,7 +982,7 @@ static void lo_xs_event(EventNotifier *e)
     }
     if (ev) {
         if (ev->watch) {
-            h->delivering = lo->emulated_events;
+            h->delivering = lo->drains_hear;
             ev->watch->fn(ev->watch->opaque, ev->path);
             h->delivering = false;
         }
