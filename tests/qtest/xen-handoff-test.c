@@ -51,15 +51,16 @@ static char *story_log(Story *s)
     return text;
 }
 
-/* What the device said last: is it armed? */
+/* Is there the device, and does it wait for an announcement? */
 static bool is_armed(Story *s)
 {
-    g_autofree char *text = story_log(s);
-    const char *armed = g_strrstr(text, "xen-fw-handoff: armed");
+    QDict *rsp = qtest_qmp(s->qts, "{'execute': 'qom-get', 'arguments': "
+                           "{'path': '/machine/peripheral/ho', "
+                           "'property': 'state'}}");
+    bool armed = !g_strcmp0(qdict_get_try_str(rsp, "return"), "armed");
 
-    return armed && !strstr(armed, "xen-fw-handoff: not armed") &&
-           !strstr(armed, "xen-fw-handoff: announced") &&
-           !strstr(armed, "xen-fw-handoff: inert");
+    qobject_unref(rsp);
+    return armed;
 }
 
 /* Long enough for a busy machine; who waits for it says so */
