@@ -82,11 +82,12 @@ def mails(series):
 
 
 def added(tree, path):
-    """Of the commit "whole": [(line, run)], run is None for upstream's lines."""
-    base = tree.git('show', f'base:{path}').splitlines(keepends=True)
+    """Of the commit "whole": [(line, run)], run is None for lines of upstream's
+    or of patches/."""
+    base = tree.git('show', f'patched:{path}').splitlines(keepends=True)
     whole = tree.git('show', f'whole:{path}').splitlines(keepends=True)
     runs = [None] * len(whole)
-    for line in tree.lines('diff', '-U0', 'base', 'whole', '--', path):
+    for line in tree.lines('diff', '-U0', 'patched', 'whole', '--', path):
         if head := re.match(r'@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@', line):
             if head[1] != '0':
                 die(f'{path} is taken by lines, but a line of upstream is '
@@ -182,10 +183,10 @@ def commit(repo):
             # by who sends it, as all others are
             tree.git('commit', '-q', '--amend', '--reset-author', '--no-edit')
             tree.git('notes', 'add', '-f', '-m', mail.name[:4])
-        fixed = tree.git('rev-parse', 'HEAD').strip()
+        tree.git('tag', '-f', 'patched')
         if files := steps(series):
             compose(tree)
-            tree.git('checkout', '-q', '--detach', fixed)
+            tree.git('checkout', '-q', '--detach', 'patched')
             commit_steps(tree, files)
         tree.git('tag', '-f', series)
     if lost := tree.lines('diff', '--name-only', 'HEAD', 'whole'):
