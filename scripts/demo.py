@@ -67,7 +67,7 @@ def rows(facts):
 def main():
     lab.need_built()
     start = time.monotonic()
-    status = lab.run_pair({run: SCENARIOS for run in RUNS})
+    status = lab.run_side_by_side({run: SCENARIOS for run in RUNS})
     columns = []
     facts = {}
     try:

@@ -178,7 +178,7 @@ def unittests(module):
 
 def scenarios(name, expected):
     for scenario, check in expected.items():
-        directory = TOP / 'build' / 'xen' / name / scenario
+        directory = TOP / 'build' / 'xen' / name / scenario.partition('@')[0]
         failed = len(failures)
         where = f'{name}/{scenario}'
         try:
@@ -201,11 +201,14 @@ def scenarios(name, expected):
 
 
 def labs(only):
-    runs = {name: {s: check for s, check in expected.items() if s in only}
-            for name, expected in (('with', matrix.WITH),
-                                   ('without', matrix.WITHOUT))}
-    lab.run_pair({name: list(expected) for name, expected in runs.items()
-                  if expected})
+    runs = {'with': {}, 'oxenstored': {},
+            'without': {s: check for s, check in matrix.WITHOUT.items()
+                        if s in only}}
+    for s in only:
+        name, _, xenstored = s.partition('@')
+        runs[xenstored or 'with'][name] = matrix.WITH[s]
+    lab.run_side_by_side({name: list(expected) for name, expected
+                          in runs.items() if expected})
     for name, expected in runs.items():
         scenarios(name, expected)
 

@@ -42,9 +42,19 @@ const char *xen_handoff_state_name(enum xenbus_state state)
                                                  : name;
 }
 
+typedef bool SkipFn(XenHandoffLedger *ledger, const char *frontend,
+                    const char *key);
+
+static bool skip_all(XenHandoffLedger *ledger, const char *frontend,
+                     const char *key)
+{
+    return true;
+}
+
+/* The keys that are skipped are there, but without their values */
 static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
                      const char *name, const char *below,
-                     XenHandoffLedger *known)
+                     XenHandoffLedger *ledger, SkipFn *skip)
 {
     g_autofree char *dir = g_strdup_printf("%s/%s%s%s", store->root, name,
                                            *below ? "/" : "", below);
@@ -59,20 +69,21 @@ static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
         if (!strcmp(key, "state")) {
             continue;
         }
-        if (store->until && get_clock() > store->until) {
-            seen->too_much = true;
-            break;
-        }
-        if (known && xen_handoff_ledger_toolstack_wrote(known, name, key)) {
+        if (skip && skip(ledger, name, key)) {
             xen_handoff_sighting_add(seen, key, "");
             continue;
+        }
+        if (store->until && get_clock() > store->until &&
+            g_hash_table_size(seen->keys) >= XEN_HANDOFF_USUAL_KEYS) {
+            seen->too_much = true;
+            break;
         }
         value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/%s/%s",
                              store->root, name, key);
         if (value && xen_handoff_sighting_add(seen, key, value) &&
             !*value && !*below) {
             /* "queue-0" is a directory */
-            add_keys(store, seen, name, key, NULL);
+            add_keys(store, seen, name, key, NULL, NULL);
         }
         free(value);
     }
@@ -175,18 +186,24 @@ char *xen_handoff_trusted_backend(const XenHandoffStore *store,
 }
 
 XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
-                                     const char *name,
-                                     XenHandoffLedger *known)
+                                     const char *name, XenHandoffLedger *ledger,
+                                     XenHandoffLook what)
 {
     g_autofree char *dir = g_strdup_printf("%s/%s", store->root, name);
     g_autofree char *backend = NULL;
     XenHandoffSighting *seen = xen_handoff_sighting_new(
         xen_handoff_read_state(store->xsh, XBT_NULL, dir));
+    SkipFn *skip = NULL;
 
-    if (known && !xen_handoff_ledger_saw_at_rest(known, name)) {
-        known = NULL;
+    if (what == XEN_HANDOFF_LOOK_WATCH &&
+        seen->state == XenbusStateInitialising &&
+        !xen_handoff_ledger_knows(ledger, name)) {
+        skip = skip_all;
+    } else if (what == XEN_HANDOFF_LOOK_FIRMWARE &&
+               xen_handoff_ledger_saw_at_rest(ledger, name)) {
+        skip = xen_handoff_ledger_toolstack_wrote;
     }
-    add_keys(store, seen, name, "", known);
+    add_keys(store, seen, name, "", ledger, skip);
     if (seen->state < XenbusStateInitWait || seen->state > XenbusStateClosed) {
         backend = xen_handoff_trusted_backend(store, name);
     }

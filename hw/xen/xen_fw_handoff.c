@@ -64,7 +64,8 @@
 
 /*
  * How long the guest can make us look at its frontends: us per second in the
- * long run, in slices of so many ms, and ms for one look.  An ordinary frontend
+ * long run, in slices of so many ms, and ms for one look at a frontend that has
+ * more than XEN_HANDOFF_USUAL_KEYS.  An ordinary frontend
  * takes half a millisecond, as which each look counts at least, and firmware
  * connects each once.  However fast a guest writes, and however busy that keeps
  * xenstored, QEMU's main loop has time for others.
@@ -207,7 +208,8 @@ static void schedule_poll(XenFwHandoff *s)
 static void see_frontend(const char *name, void *opaque)
 {
     XenFwHandoff *s = opaque;
-    XenHandoffSighting *seen = xen_handoff_look(&s->store, name, NULL);
+    XenHandoffSighting *seen = xen_handoff_look(&s->store, name, s->ledger,
+                                                XEN_HANDOFF_LOOK_WATCH);
     enum xenbus_state state = seen->state;
     bool connected = state == XenbusStateInitialised ||
                      state == XenbusStateConnected;
@@ -438,10 +440,10 @@ static void collect_frontend(const char *name, void *opaque)
     Collect *c = opaque;
     XenFwHandoff *s = c->s;
     g_autofree char *frontend = g_strdup_printf("%s/%s", s->store.root, name);
-    /* Where the OS has run, all that the firmware wrote has to be compared */
     g_autoptr(XenHandoffSighting) seen =
-        xen_handoff_look(&s->store, name,
-                         c->os == XEN_HANDOFF_OS_PRESENT ? NULL : s->ledger);
+        xen_handoff_look(&s->store, name, s->ledger,
+                         c->os == XEN_HANDOFF_OS_ABSENT
+                         ? XEN_HANDOFF_LOOK_FIRMWARE : XEN_HANDOFF_LOOK_OS);
     g_autoptr(GHashTable) rings = xen_handoff_ledger_rings(s->ledger, name,
                                                            seen);
     g_autofree char *backend = NULL;

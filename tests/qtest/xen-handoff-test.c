@@ -2190,13 +2190,13 @@ static void test_flood(const void *data)
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     wait_known(s, XVDA);
     ops = qxen_stat(s->g, "ops");
-    qxen_cmd(s->g, "flood 5000 " FRONTEND "%s %s", what[0], what[1]);
+    qxen_cmd(s->g, "flood 20000 " FRONTEND "%s %s", what[0], what[1]);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
-    qxen_cmd(s->g, "flood 5000 " FRONTEND "%s %s", what[0], what[1]);
+    qxen_cmd(s->g, "flood 20000 " FRONTEND "%s %s", what[0], what[1]);
     wait_no_events(s);
-    /* some looks at once, each at some keys; by a timer only a few a second */
+    /* some looks at once, then by a timer: not even one request for each write */
     g_test_message("%u operations", qxen_stat(s->g, "ops") - ops);
-    g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 4000);
+    g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 20000);
     wait_known(s, XVDB);
     wait_known(s, XVDA);
     qxen_be_os(s->g);
@@ -2227,7 +2227,7 @@ static void test_flood_paced(void)
         qxen_stat(s->g, "ops"); /* QEMU has its turns, and is not stuck */
     }
     g_test_message("%u operations", qxen_stat(s->g, "ops") - ops);
-    g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 4000);
+    g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 40000);
     qxen_cmd(s->g, "out 2 0x12 0"); /* it stops */
     announce(s);
     assert_handed_off(s, XVDA, keys);

@@ -160,10 +160,26 @@ def untouched(facts, before, after, devices):
     yield from connected(facts, before, devices)
 
 
+def store_untouched(facts, before, after):
+    """An OS's watch, transaction and half of a request at its announcement."""
+    b, a = (facts['snapshots'][tag]['connection'] for tag in (before, after))
+    yield ("the rest of the OS's request is answered, its watch fires",
+           facts['xenstore_lives'], True)
+    yield (f'{before} to {after}: xenstored has them still',
+           [b['watches'], of(('watches', 'transactions'), a)],
+           [1, of(('watches', 'transactions'), b)])
+
+
 def still_works(facts, devices):
     yield ('each goes on working after the announcement',
            {d: facts['devices'].get(d, {}).get('still_works')
             for d in devices}, same(devices, True))
+
+
+def armed_again(facts):
+    """No OS was there when the device model was restored."""
+    yield ('the device is armed after the restore',
+           facts['qmp']['restored']['state'], 'armed')
 
 
 def not_armed(facts):

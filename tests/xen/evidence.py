@@ -13,7 +13,7 @@ import re
 import sys
 
 # lower grant references are the toolstack's (console, xenstore)
-FIRST_GREF = 8
+FIRST_GREF = 2
 BOUND = 3       # an event channel's state in Xen's dump: interdomain
 
 
@@ -46,6 +46,27 @@ def parse_table(text):
     return {int(m[1]): (int(m[2]), int(m[3], 16)) for m in re.finditer(
         r'^(\d+) 0x\w+ (\d+) (0x\w+|0)$', text, re.M)
         if int(m[1]) >= FIRST_GREF}
+
+
+def parse_toolstack_grants(text):
+    """The lines of the same about the toolstack's references."""
+    return re.findall(r'^[01] .*$', text, re.M)
+
+
+def parse_connection(text):
+    """The guest's to xenstore: bytes in its rings that nobody has read, and
+    what xenstored tells, as it can."""
+    at = {m[1]: int(m[2]) for m in re.finditer(
+        r'^(\w+) *:? +(\d+)$', text, re.M)}
+    needed = re.search(r'partial_in: (\d+) needed', text)
+    return at and {
+        'requests': (at['req_prod'] - at['req_cons']) % 2 ** 32,
+        'replies': (at['rsp_prod'] - at['rsp_cons']) % 2 ** 32,
+        **{what: at[what] for what in ('watches', 'transactions')
+           if what in at},
+        # a request begins with a header of 16 bytes
+        **({'half a request': needed[1] != '16'} if needed else {}),
+    }
 
 
 def parse_ports(dump, domid):
@@ -224,7 +245,7 @@ def parse_soak(text):
 
 # --- all of it --------------------------------------------------------------
 
-def snapshot_facts(store, dump, table, domid, created, firmware,
+def snapshot_facts(store, dump, table, connection, domid, created, firmware,
                    firmware_grants, firmware_table):
     """One snapshot, compared with what the toolstack made and with what the
     firmware left."""
@@ -258,7 +279,10 @@ def snapshot_facts(store, dump, table, domid, created, firmware,
         'pinned_to_old_frame': [
             ref for ref, (mfn, _, gmfn, _) in grants.items()
             if firmware_frames.get(mfn, gmfn) != gmfn],
+        'point': store.get(f'/local/domain/{domid}/data/lab-at'),
         'table_entries': len(entries),
+        'toolstack_grants': parse_toolstack_grants(table),
+        'connection': parse_connection(connection),
         'granted_to': sorted({domid for domid, _ in entries.values()}),
         'firmware_granted': sorted(
             ref for ref, entry in entries.items()
@@ -319,11 +343,13 @@ def evidence(directory):
     stores = {}
     dumps = {}
     tables = {}
+    connections = {}
     for path in directory.glob('snapshot-*-xenstore.txt'):
         tag = path.name[len('snapshot-'):-len('-xenstore.txt')]
         stores[tag] = parse_xenstore(read(path))
         dumps[tag] = read(directory / f'snapshot-{tag}-xen.txt')
         tables[tag] = read(directory / f'snapshot-{tag}-grants.txt')
+        connections[tag] = read(directory / f'snapshot-{tag}-connection.txt')
     created = parse_frontends(stores.get('created', {}), domid)
     firmware = parse_firmware(log) | parse_ipxe(
         log, parse_frontends(stores.get('firmware', {}), domid))
@@ -337,15 +363,20 @@ def evidence(directory):
         'firmware': firmware,
         'devices': parse_os(log),
         'loader': parse_loader(log),
+        'litter': {m[1]: int(m[2]) for m in re.finditer(
+            r'^PVFW: litters xenstore: (\S+), (\d+)$', log, re.M)},
+        # what the OS had under way in xenstore at its announcement
+        'xenstore_lives': 'PVOS: its request was answered, its watch fires'
+                          in log,
         'grants_in_use_by_firmware': [int(n) for n in re.findall(
             r'^PVFW: (\d+) grants are still in use$', log, re.M)],
         'written': {int(n): text for n, text in re.findall(
             r"disk (\d+): sector 7 says '(.*)'",
             read(directory / 'written.log'))},
         'snapshots': {
-            tag: snapshot_facts(stores[tag], dumps[tag], tables[tag], domid,
-                                created, firmware, firmware_grants,
-                                firmware_table)
+            tag: snapshot_facts(stores[tag], dumps[tag], tables[tag],
+                                connections[tag], domid, created, firmware,
+                                firmware_grants, firmware_table)
             for tag in sorted(stores, key=lambda t: events.get(
                 t if t == 'created' else f'snapshot {t}', 0))},
         'config': dict(re.findall(r'^(\w+) = (.*)$',
@@ -362,7 +393,8 @@ def evidence(directory):
         # seen where a scenario has switched tracing on
         # how long the OS's announcement took, and what it did
         'handoff_seconds': (events['gate announced'] - events['pass firmware']
-                            if 'gate announced' in events else None),
+                            if {'gate announced', 'pass firmware'}
+                            <= events.keys() else None),
         'walks': parse_walks(read(directory / 'xswatch.log'), domid,
                              events.get('pass firmware', float('inf')),
                              events.get('gate announced', float('inf'))),

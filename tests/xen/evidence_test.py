@@ -137,6 +137,20 @@ transmitted, 0 packets received, 100% packet loss eth1 3 packets transmitted, \
 
 
 class Parts(unittest.TestCase):
+    def test_connection(self):
+        ring = 'req_cons 9\nreq_prod 11\nrsp_cons 4294967295\nrsp_prod 17\n'
+        both = {'requests': 2, 'replies': 18, 'watches': 1}
+        self.assertEqual(evidence.parse_connection(
+            ring + 'Domain 1:\nnodes           :       53\n'
+            'watches         :        1\ntransactions    :       10\n'),
+            {**both, 'transactions': 10})
+        for needed, half in ('16', False), ('9', True):
+            self.assertEqual(evidence.parse_connection(
+                ring + 'watches 1\nxenbus: XenBus state: partial_in: '
+                f'{needed} needed, partial_out: 0 bytes\n'),
+                {**both, 'half a request': half})
+        self.assertFalse(evidence.parse_connection(''))
+
     def test_grants(self):
         grants = evidence.parse_grants(FIRMWARE_XEN, 1)
         self.assertEqual(sorted(grants), [8, 10, 12, 13])

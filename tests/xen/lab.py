@@ -47,12 +47,20 @@ def scenarios():
     return sorted(p.stem for p in (HERE / 'scenarios').glob('*.sh'))
 
 
+def script(name):
+    """A scenario's, which it may share with its variants: NAME.VARIANT."""
+    return HERE / 'scenarios' / f'{name.partition(".")[0]}.sh'
+
+
 def default_timeout(names):
     return (300 + 240 * len(names)) * PATIENCE
 
 
 # time runs slower here than on real hardware, and never the same
 WITH_DEVICE = '-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000'
+
+# C's, and OCaml's, which Debian's dom0 has by default
+XENSTOREDS = 'xenstored', 'oxenstored'
 
 # No scenario waits longer without saying so; the rest is for a busy machine
 SILENCE = 240
@@ -105,8 +113,8 @@ def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
     os.chmod(root / 'init', 0o755)
     shutil.copy(HERE / 'dom0' / 'lib.sh', lab)
     for name in names:
-        shutil.copy(HERE / 'scenarios' / f'{name}.sh', lab / 'scenarios')
-    settings = {'PATIENCE': PATIENCE, **settings}
+        shutil.copy(script(name), lab / 'scenarios')
+    settings = {'PATIENCE': PATIENCE, 'XENSTORED': XENSTOREDS[0], **settings}
     if debs:
         binaries = add_packages(root, debs)
     else:
@@ -265,7 +273,7 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
     for gdb, and nobody is in a hurry.  Returns OK, SCENARIO_FAILED (its
     directory tells) or LAB_FAILED (nothing can be said about all scenarios).
     """
-    unknown = [n for n in names if n not in scenarios()]
+    unknown = [n for n in names if not script(n).exists()]
     if unknown:
         say(f'no scenario {unknown[0]}; there are: {" ".join(scenarios())}')
         return LAB_FAILED
@@ -347,17 +355,17 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
     return SCENARIO_FAILED if failed else OK
 
 
-def run_pair(runs):
+def run_side_by_side(runs):
     """Run the labs whose guests have the device and that have it not.
 
-    @runs is {'with': [scenario...], 'without': [...]}; they run side by side
-    where the machine has the cores.  Returns the worst of their results.
+    @runs is {'with': [scenario...], 'without': [...], 'oxenstored': [...]},
+    the last with the device and that in dom0; they run side by side where the
+    machine has the cores.  Returns the worst of their results.
     """
-    dm_args = {'with': WITH_DEVICE, 'without': ''}
-
     def one(name):
-        return run(name, runs[name], dm_args[name],
-                   say=lambda text: print(f'{name}: {text}', flush=True))
+        return run(name, runs[name], '' if name == 'without' else WITH_DEVICE,
+                   say=lambda text: print(f'{name}: {text}', flush=True),
+                   settings={'XENSTORED': name} if name == 'oxenstored' else {})
 
     with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as pool:
         return max(pool.map(one, runs))
@@ -380,23 +388,31 @@ def run_package(names, debs):
 def run_matrix(names):
     """Run scenarios NAMES with the device, in as many labs as it takes.
 
-    Where the machine has the cores, two labs share them.  A lab that hangs
-    takes one scenario with it, the rest go on in another.  Returns the
-    directory in build/xen of each scenario, {scenario: directory}.
+    Those of NAME@XENSTORED have labs of their own.  Where the machine has the
+    cores, two labs share them.  A lab that hangs takes one scenario with it,
+    the rest go on in another.  Returns the directory in build/xen of each
+    scenario, {scenario: directory}.
     """
     labs = 2 if (os.cpu_count() or 1) >= 4 else 1
     where = {}
 
-    def share(n):
-        todo, attempt = names[n::labs], 0
+    def in_turn(n, xenstored, todo):
+        attempt = 0
         while todo:
-            name = f'matrix-{n}-{attempt}'
-            run(name, todo, WITH_DEVICE,
+            name = f'matrix-{n}-{xenstored}-{attempt}'
+            plain = [s.partition('@')[0] for s in todo]
+            run(name, plain, WITH_DEVICE, settings={'XENSTORED': xenstored},
                 say=lambda text: print(f'{name}: {text}', flush=True))
-            done = [s for s in todo
-                    if (TOP / 'build' / 'xen' / name / s / 'status').exists()]
-            where.update({s: name for s in done + todo[len(done):][:1]})
-            todo, attempt = todo[len(done) + 1:], attempt + 1
+            done = sum((TOP / 'build' / 'xen' / name / s / 'status').exists()
+                       for s in plain)
+            where.update({s: name for s in todo[:done + 1]})
+            todo, attempt = todo[done + 1:], attempt + 1
+
+    def share(n):
+        for xenstored in XENSTOREDS:
+            of_it = [s for s in names
+                     if (s.partition('@')[2] or XENSTOREDS[0]) == xenstored]
+            in_turn(n, xenstored, of_it[n::labs])
 
     with ThreadPoolExecutor(labs) as pool:
         list(pool.map(share, range(labs)))
@@ -411,6 +427,8 @@ def main():
     parser.add_argument('--timeout', type=float, metavar='S')
     parser.add_argument('--keep', action='store_true',
                         help='leave QEMU running after a time-out')
+    parser.add_argument('--xenstored', default='xenstored',
+                        choices=XENSTOREDS)
     parser.add_argument('--gdb', action='store_true',
                         help='stop each guest\'s device model for gdb')
     parser.add_argument('scenario', nargs='+',
@@ -425,7 +443,7 @@ def main():
     if subprocess.run([HERE / 'setup.sh'], check=False).returncode:
         return LAB_FAILED       # it has said why
     return run(args.name, args.scenario, args.dm_args, args.timeout, say,
-               args.keep, gdb=args.gdb)
+               args.keep, {'XENSTORED': args.xenstored}, gdb=args.gdb)
 
 
 if __name__ == '__main__':

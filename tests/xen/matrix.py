@@ -18,6 +18,7 @@ CELLS = []      # (group, what it is, scenario)
 WITH = {}       # of guests with the device: {scenario: check}
 SHORT = []      # those of them that "make test" runs
 WITHOUT = {}    # of guests without it
+OXENSTORED = '@oxenstored'
 PACKAGE = {}    # of guests with the device model of the Debian package
 
 # What cannot be had here, (group, what it is, why)
@@ -33,14 +34,24 @@ ABSENT = [
 ]
 
 
-def scenario(*cells, short=False):
-    """Decorate the check of the scenario of the same name."""
+def scenario(*cells, short=False, oxenstored='', name=None):
+    """Decorate the check of the scenario of the same name, or of @name.
+
+    With @oxenstored, what that fills in the matrix, it is run once more in a
+    dom0 with that, as NAME@oxenstored.  @short: 'oxenstored' for both.
+    """
     def register(check):
-        name = check.__name__.replace('_', '-')
-        WITH[name] = check
-        CELLS.extend((group, text, name) for group, text in cells)
+        plain = name or check.__name__.replace('_', '-')
+        WITH[plain] = check
+        CELLS.extend((group, text, plain) for group, text in cells)
         if short:
-            SHORT.append(name)
+            SHORT.append(plain)
+        if oxenstored:
+            WITH[plain + OXENSTORED] = check
+            CELLS.append(('Toolstack', f'oxenstored: {oxenstored}',
+                          plain + OXENSTORED))
+            if short == 'oxenstored':
+                SHORT.append(plain + OXENSTORED)
         return check
     return register
 
@@ -80,7 +91,7 @@ def logged(facts):
 @scenario(('Firmware', 'leaves disks on blkback and qdisk and a NIC connected'),
           ('OS', 'resets nothing: magic, product, build, unplug, log, devices'),
           ('Backend', 'blkback on loop, qdisk on raw, netback'),
-          short=True)
+          oxenstored='an OS that resets nothing', short='oxenstored')
 def naive(facts):
     yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
                           UNPLUG.format('0x7'))
@@ -160,6 +171,62 @@ def in_flight(facts):
            facts['loader']['in_flight'], 16)
 
 
+@scenario(('Firmware', 'stops in the middle of its own teardown, ten ways'),
+          short=True)
+def half(facts):
+    devices = disks(8) + ['vif/0', 'vif/1']
+    at = facts['snapshots']['halved']
+    yield from firmware_connected(facts, devices)
+    yield ('it has left each frontend and its backend in other states',
+           [[at[states][d] for states in ('frontend_states', 'backend_states')]
+            for d in devices],
+           [[1, 2], [1, 4], [1, 4], [6, 6], [5, 5], [1, 2], [3, 4], [2, 5],
+            [1, 2], [1, 2]])
+    yield ('keys are left of those at rest, and pages are still mapped',
+           [[bool(at['keys'][d]['extra']) for d in devices],
+            bool(at['firmware_mapped'])],
+           [[d != 'vbd/51760' for d in devices], True])
+    yield from handed_off(facts, 'announced', devices)
+    yield from scrubbed(facts, 'announced')
+    yield from told(facts, 'announced', devices, PRODUCT.format('3 (Linux)'))
+    yield from os_works(facts, devices)
+
+
+@scenario(('Firmware', 'two, a "ring-ref" of the first, reads in flight'),
+          ('Backend', 'blkback, four pages, on a disk that hangs for a while'))
+def chain_busy(facts):
+    disk = DISKS[:1]
+    at = facts['snapshots']
+    ring = [facts['firmware'][DISKS[0]]['rings'][key] for key in
+            ('ring-ref0', 'ring-ref1', 'ring-ref2', 'ring-ref3', 'ring-ref')]
+    yield ("the second firmware's ring is mapped, the first one's is not",
+           [ref in at['firmware']['firmware_mapped'] for ref in ring],
+           [True] * 4 + [False])
+    yield ("the first one's key is still there",
+           at['firmware']['values'][DISKS[0]].get('ring-ref'), str(ring[4]))
+    yield ('while the disk hangs the OS waits, the ring is mapped',
+           [[ref in at['waiting']['firmware_mapped'] for ref in ring[:4]],
+            at['waiting']['point']], [[True] * 4, 'chained'])
+    yield from handed_off(facts, 'announced', disk)
+    yield from scrubbed(facts, 'announced', 10)
+    yield from told(facts, 'announced', disk, PRODUCT.format('3 (Linux)'))
+    yield from loaded(facts, 0)
+    yield from os_works(facts, DISKS[:1] + [NIC])
+
+
+@scenario(('Firmware', 'grant references 2 and up'), short=True)
+def low_grants(facts):
+    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
+                          UNPLUG.format('0x7'))
+    at = facts['snapshots']
+    yield ('the grants of the firmware began at 2',
+           min(at['firmware']['firmware_granted']), 2)
+    yield ("the toolstack's two are as they were",
+           [len(at['firmware']['toolstack_grants']),
+            at['announced']['toolstack_grants']],
+           [2, at['firmware']['toolstack_grants']])
+
+
 @scenario(('OS', 'VMDP before 1.7: BAR 0 + 8 twice, devices'))
 def vmdp(facts):
     yield from taken_over(facts, BAR.format(8))
@@ -232,12 +299,14 @@ def closes(facts):
 
 def attached_early(facts):
     yield from untouched(facts, 'early', 'done', ALL)
+    yield from store_untouched(facts, 'early', 'done')
     yield from still_works(facts, ALL)
     yield from os_works(facts, ALL)
 
 
 @scenario(('OS', 'OpenBSD: callback, attaches its devices, then unplugs'),
-          short=True)
+          ('OS', 'a request and a watch of it are under way in xenstore'),
+          oxenstored='an OS whose requests and watches are under way', short=True)
 def late_announce(facts):
     yield from attached_early(facts)
     yield from announced(facts, UNPLUG.format('0x3'))
@@ -276,7 +345,7 @@ def linux_works(facts):
     yield ('Linux pings dom0', linux['ping'], True)
 
 
-@scenario(('OS', 'Linux 6.1, PV devices only'), short=True)
+@scenario(('OS', 'Linux 6.1, PV devices only'), oxenstored='Linux', short=True)
 def linux(facts):
     yield from firmware_connected(facts, ALL)
     yield from handed_off(facts, 'first-line', ALL)
@@ -299,6 +368,42 @@ def ipxe_linux(facts):
            facts['snapshots']['os']['values'][NIC], False)
     yield from linux_works(facts)
     yield from said(facts, HANDED_OFF.format(1, 0))
+
+
+# What a firmware leaves in its connection to xenstore, and how it shows there
+LITTER = {
+    'watch': ('a watch on all its devices', {'watches': 1}),
+    'watch-backends': ('watches on its backends', {'watches': 5}),
+    'reply': ('a reply that it has not read', {'replies': 18}),
+    'long-reply': ('one that is longer than the ring', {'replies': 1024}),
+    'half-request': ('half a request', {'half a request': True}),
+    'transactions': ('transactions', {'transactions': 11}),
+}
+
+
+def litter(facts):
+    """The variant's name is in the scenario's, behind the dot."""
+    left = facts['scenario'].partition('.')[2]
+    devices = disks(4) + [NIC]
+    at = facts['snapshots']
+    seen, clean = at['littered']['connection'], at['first-line']['connection']
+    yield from firmware_connected(facts, devices)
+    yield ('the firmware has left that', list(facts['litter']), [left])
+    # which xenstored tells what differs
+    for what, value in LITTER[left][1].items():
+        if what in seen:
+            yield (f'xenstored, or the ring, has its {what}', seen[what], value)
+    yield ('first-line: the connection to xenstore is as a new one',
+           clean, same(clean, 0))
+    yield from handed_off(facts, 'first-line', devices)
+    yield from linux_works(facts)
+    yield from said(facts, HANDED_OFF.format(len(devices), 0))
+
+
+for left, (text, _) in LITTER.items():
+    scenario(('Firmware', f'leaves in xenstore {text}'), name=f'litter.{left}',
+             oxenstored=f'a firmware that leaves {text}',
+             short=left == 'watch' and 'oxenstored')(litter)
 
 
 TWINS = {'nics': [3], 'disks': ['ide0-hd0', 'ide0-hd1']}
@@ -405,8 +510,17 @@ def soft_reset(facts):
     yield from said(facts['before'], HANDED_OFF.format(3, 0))
     yield ('the guest is still the same domain', facts['domid'],
            facts['before']['domid'])
-    yield from attached_early(facts)
+    # its parameter outlives a soft reset
     yield from not_armed(facts)
+    yield from attached_early(facts)
+
+
+@scenario(('Toolstack', 'xl save and xl restore while the firmware runs'))
+def saved_in_firmware(facts):
+    yield from firmware_connected(facts['before'], ALL)
+    yield from armed_again(facts)
+    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
+                          UNPLUG.format('0x7'))
 
 
 @scenario(('Backend', 'never answers, alone and beside healthy ones'))

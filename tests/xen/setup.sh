@@ -122,7 +122,7 @@ make_image() {
     ln -s ../run "$t/var/run"
     ln -s ../run/lock "$t/var/lock"
     cp "$R/bin/busybox" "$t/bin/"
-    for f in xl libxl-save-helper xenstored xen-init-dom0 xenconsoled; do
+    for f in xl libxl-save-helper xenstored oxenstored xenstore-control xen-init-dom0 xenconsoled; do
         cp "$R/$x/bin/$f" "$t/$x/bin/"
     done
     cp "$R/$x/boot/hvmloader" "$t/$x/boot/"
@@ -130,7 +130,7 @@ make_image() {
     for f in chmod ls read rm watch write; do
         cp "$R/usr/bin/xenstore-$f" "$t/usr/bin/"
     done
-    cp "$R/etc/xen/xl.conf" "$t/etc/xen/"
+    cp "$R/etc/xen/xl.conf" "$R/etc/xen/oxenstored.conf" "$t/etc/xen/"
     cp "$R/usr/share/seabios/bios-256k.bin" "$t/usr/share/seabios/"
     # "-vnc none" reads the keymap all the same
     cp "$R/usr/share/qemu/keymaps/en-us" "$t/usr/share/qemu/keymaps/"
@@ -139,6 +139,7 @@ make_image() {
     done
     gcc -O2 -Wall -o "$t/usr/bin/xswatch" "$HERE/tools/xswatch.c" -lxenstore
     gcc -O2 -Wall -o "$t/usr/bin/xsawait" "$HERE/tools/xsawait.c" -lxenstore
+    gcc -O2 -Wall -o "$t/usr/bin/xsring" "$HERE/tools/xsring.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/grants" "$HERE/tools/grants.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/qmp" "$HERE/tools/qmp.c"
     gcc -O2 -Wall -o "$t/usr/bin/floor" "$HERE/tools/floor.c" -lxenstore

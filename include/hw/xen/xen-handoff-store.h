@@ -10,12 +10,16 @@
 #include "hw/xen/xen-bus-helper.h"
 #include "hw/xen/xen-handoff-ledger.h"
 
+/* An honest frontend has no more, unless it has many queues */
+#define XEN_HANDOFF_USUAL_KEYS 24
+
 /**
  * XenHandoffStore: where to look
  *
  * @xsh: our own connection to xenstore, NULL while there is none
  * @root: the guest's device/ directory, which is the guest's to write
- * @until: when a look has to end, on get_clock(); 0: when it is done
+ * @until: when a look at more than XEN_HANDOFF_USUAL_KEYS has to end, on
+ *         get_clock(); 0: when it is done
  */
 typedef struct XenHandoffStore {
     struct qemu_xs_handle *xsh;
@@ -42,19 +46,35 @@ enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
 const char *xen_handoff_state_name(enum xenbus_state state);
 
 /**
+ * XenHandoffLook: what a look is for
+ *
+ * @XEN_HANDOFF_LOOK_WATCH: something has changed.  The first sight of a
+ *      frontend at rest is of what the toolstack wrote, of which the ledger
+ *      wants to know no more than the names.
+ * @XEN_HANDOFF_LOOK_FIRMWARE: the announcement, and no OS is there: the values
+ *      of what the toolstack wrote do not matter.
+ * @XEN_HANDOFF_LOOK_OS: the announcement, and every key is to be compared.
+ */
+typedef enum XenHandoffLook {
+    XEN_HANDOFF_LOOK_WATCH,
+    XEN_HANDOFF_LOOK_FIRMWARE,
+    XEN_HANDOFF_LOOK_OS,
+} XenHandoffLook;
+
+/**
  * xen_handoff_look: see what a frontend looks like now
  * @name: its name, "vbd/51712"
- * @known: do not read what the toolstack wrote according to this ledger, those
- *         keys are there without their values; NULL to read everything
+ * @ledger: tells what is known of it
+ * @what: which keys are there without their values
  *
  * Work and memory are bounded by XEN_HANDOFF_MAX_KEYS and _VALUE.  What could
- * not be read until store->until was too much, as well.  The state of
- * the backend is looked at only if the frontend's own does not say that it is
+ * not be read until store->until was too much, as well.  The state of the
+ * backend is looked at only if the frontend's own does not say that it is
  * connected.  Returns what was seen, for xen_handoff_sighting_free().
  */
 XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
-                                     const char *name,
-                                     XenHandoffLedger *known);
+                                     const char *name, XenHandoffLedger *ledger,
+                                     XenHandoffLook what);
 
 /**
  * xen_handoff_is_frontend: can this be a frontend of the firmware's?

@@ -44,7 +44,8 @@ qcow2() {   # qcow2 N: make disk N, with an image in this format
     QCOW2=$1
 }
 
-OPENBSD="callback early unplug=3 late"
+# before and behind each step the OS proves that its connection to xenstore lives
+OPENBSD="callback watch early request unplug=3 reply late"
 
 # debug: stop the device model until gdb, outside, lets it go on
 traced() { ! grep -q '^TracerPid:[[:space:]]*0$' "/proc/$1/status"; }
@@ -144,6 +145,23 @@ C
     [ -z "$GDB" ] || debug
 }
 
+# limit_kernel BPS: bytes a second that the kernel's one disk reads, 0 for no limit; everybody
+# is in the root of cgroups
+limit_kernel() {
+    mkdir -p /run/blkio
+    [ -e /run/blkio/tasks ] || mount -t cgroup -o blkio blkio /run/blkio
+    read -r dev <"/sys/block/${LOOPS##*/}/dev"
+    echo "$dev $1" >/run/blkio/blkio.throttle.read_bps_device
+}
+
+# blkback has seen that the frontend is Closed
+closed() {
+    case $(xenstore-read "/local/domain/0/backend/vbd/$DOMID/51712/state") in
+    6 | 2) ;;
+    *) false ;;
+    esac
+}
+
 # dead_backend NAME: a disk as the toolstack makes it, but that nobody is behind its backend:
 # it is in InitWait from the start, so that dom0's blkback does not take it
 dead_backend() {
@@ -187,6 +205,17 @@ gate() {    # gate NAME SECONDS: the payload is there
     event "gate $1"
 }
 pass() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "pass $1"; }
+
+# scratch POINT SECONDS: the firmware, which has to leave xenstore alone, is there
+said_at() { grep -aq "^PVFW: at $1" "$OUT/firmware.log"; }
+scratch() {
+    await "$2" "the firmware at '$1'" said_at "$1"
+    event "at $1"
+}
+pass_scratch() {    # pass_scratch POINT: a gate that QEMU opens
+    query "$1" go '{"execute":"human-monitor-command","arguments":{"command-line":"o /b 0x3ff 1"}}'
+    event "pass $1"
+}
 
 through() { # through POINT...: what there is to see at each
     for point in "$@"; do
@@ -307,11 +336,24 @@ dump() {    # dump FILE: Xen's event channels and grants
     await 20 "Xen's dump for ${1##*/}" dump_done "$1"
 }
 
+# connection: the guest's to xenstore, as its ring and xenstored have it
+connection() {
+    xsring "$DOMID"
+    case $XENSTORED in
+    oxenstored)
+        echo "watches $(xenstore-control watches | grep -c "^watch D$DOMID:")"
+        xenstore-control xenbus "$DOMID"
+        ;;
+    *) xenstore-control quota "$DOMID" ;;
+    esac
+}
+
 snapshot() {    # snapshot TAG: xenstore, event channels and grants as they are now
     event "snapshot $1"
     xenstore-ls -fp /local/domain >"$OUT/snapshot-$1-xenstore.txt"
     dump "$OUT/snapshot-$1-xen.txt"
     grants "$DOMID" >"$OUT/snapshot-$1-grants.txt"
+    connection >"$OUT/snapshot-$1-connection.txt"
 }
 
 # busybox has no pgrep here
@@ -434,8 +476,10 @@ finish() {  # also after a failure
     exit "$status"
 }
 
-scenario() {    # scenario NAME: run /lab/scenarios/NAME.sh
-    NAME=$1 LOOPS='' DISKS=2 NICS=1 KIND='' QCOW2='' AFTER=''
+# scenario NAME[.VARIANT]: run /lab/scenarios/NAME.sh
+# shellcheck disable=SC2034  # VARIANT is for that
+scenario() {
+    NAME=$1 VARIANT=${1#*.} LOOPS='' DISKS=2 NICS=1 KIND='' QCOW2='' AFTER=''
     about
     say "begins"
     event begin
@@ -449,5 +493,5 @@ scenario() {    # scenario NAME: run /lab/scenarios/NAME.sh
     trap finish EXIT
     set -e
     # shellcheck source=/dev/null
-    . "/lab/scenarios/$1.sh"
+    . "/lab/scenarios/${1%%.*}.sh"
 }

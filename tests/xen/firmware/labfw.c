@@ -21,16 +21,26 @@
  *   picky       "1": the OS ignores a device that is not at state 1
  *   gref        first grant reference (8, the first Linux uses, too); those
  *               from 512 on are in further pages of the grant table
+ *   os-gref     the OS's first one; without it the same
  *   early-gref  first grant reference for the early devices; without it they
- *               use gref and the late ones go on where they end
+ *               use the OS's first and the late ones go on where they end
  *   persistent  "1": negotiate blkif's persistent grants
  *   ring-order  the firmware's disks have rings of 2^ring-order pages
  *   queues      the firmware's NICs have so many queues (1)
  *   close       "1": the firmware closes its devices when it has used them
+ *   half        how the firmware ends before it has closed its devices, each
+ *               its own way: "vbd/51712=5c vif/0=6d1i" (see tear_down() below)
+ *   chain       devices that another firmware resets and connects after it
+ *   chain-ring-order  the ring-order of that
+ *   litter      what the firmware leaves in its connection to xenstore, its
+ *               last deed: "watch", "watch-backends", "reply", "long-reply",
+ *               "half-request", "transactions"
+ *   flood       a path that the firmware writes to all the time
  *   request     "1": the firmware asks for its teardown, if it may
  *   gates       points where to wait until lab/go names them: "firmware",
- *               "closed", "asked", "early", "announced", "done"; data/lab-at
- *               says where we are
+ *               "halved", "chained", "closed", "asked", "early", "announced",
+ *               "done"; data/lab-at says where we are.  Whoever litters or
+ *               floods xenstore waits there for COM1's scratch register
  *   rounds      for the benchmark: so many times the firmware connects and is
  *               torn down by dom0, or by the device under test if it then has
  *               a "request"; it waits at "firmware" and "asked"
@@ -71,7 +81,7 @@ static struct device *new_device(const char *name)
 
 static u32 first_gref, rounds;
 
-static void firmware_device(const char *name)
+static void firmware_device(const char *name, const char *ring_order)
 {
     struct device *dev = new_device(name);
     const char *trouble = NULL;
@@ -79,7 +89,7 @@ static void firmware_device(const char *name)
     if (!dev) {
         return;
     }
-    dev->ring_order = store_number("lab", "ring-order");
+    dev->ring_order = store_number("lab", ring_order);
     if (store_number("lab", "queues") == MAX_QUEUES) {
         dev->queues = MAX_QUEUES;
     }
@@ -96,30 +106,69 @@ static void firmware_device(const char *name)
     say(trouble ? "%s broken: %s" : "%s works", name, trouble);
 }
 
-/* --- a firmware that closes its devices ----------------------------------- */
+static void connect_device(const char *name)
+{
+    firmware_device(name, "ring-order");
+}
 
-static const char *close_device(struct device *dev)
+/* --- a firmware that closes its devices, or begins to --------------------- */
+
+static void remove_keys(struct device *dev)
 {
     static const char *const keys[] = {
         "ring-ref", "tx-ring-ref", "rx-ring-ref", "event-channel", "protocol",
         "feature-persistent", "request-rx-copy", "feature-no-csum-offload",
+        "ring-page-order", "ring-ref0", "ring-ref1", "ring-ref2", "ring-ref3",
     };
     u32 i;
 
-    store_write(dev->fe, "state", "5");
-    if (!wait_backend(dev, 5)) {
-        return "backend is not Closing";
-    }
-    store_write(dev->fe, "state", "6");
-    if (!wait_backend(dev, 6)) {
-        return "backend is not Closed";
-    }
     for (i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
         store_remove(dev->fe, keys[i]);
     }
-    close_event_channel(is_disk(dev) ? dev->port : dev->queue[0].port);
-    store_write(dev->fe, "state", "1");
-    return wait_backend(dev, 2) ? NULL : "backend is not in InitWait";
+}
+
+/*
+ * A digit: write that state.  'c', 'd', 'i': wait until the backend is Closing,
+ * Closed, in InitWait.  'k': remove the keys.  'p': close the event channel.
+ */
+static const char *tear_down(struct device *dev, const char *how)
+{
+    char state[2] = "";
+
+    for (; *how; how++) {
+        if (*how == 'c' && !wait_backend(dev, 5)) {
+            return "backend is not Closing";
+        } else if (*how == 'd' && !wait_backend(dev, 6)) {
+            return "backend is not Closed";
+        } else if (*how == 'i' && !wait_backend(dev, 2)) {
+            return "backend is not in InitWait";
+        } else if (*how == 'k') {
+            remove_keys(dev);
+        } else if (*how == 'p') {
+            close_event_channel(is_disk(dev) ? dev->port : dev->queue[0].port);
+        } else if (*how >= '0' && *how <= '9') {
+            state[0] = *how;
+            store_write(dev->fe, "state", state);
+        }
+    }
+    return NULL;
+}
+
+/* "vbd/51712=5c" */
+static void half_close(const char *word)
+{
+    const char *trouble = "there is no such device", *name = word;
+    u32 i, n;
+
+    for (i = 0; i < ndevices && trouble; i++) {
+        n = length(devices[i].name);
+        if (starts_with(word, devices[i].name) && word[n] == '=') {
+            trouble = tear_down(&devices[i], word + n + 1);
+        }
+    }
+    if (trouble) {
+        say("%s broken: %s", name, trouble);
+    }
 }
 
 static void close_all(void)
@@ -128,11 +177,67 @@ static void close_all(void)
     u32 i;
 
     for (i = 0; i < ndevices; i++) {
-        trouble = close_device(&devices[i]);
+        trouble = tear_down(&devices[i], "5c6dkp1i");
         say(trouble ? "%s broken: %s" : "%s closed", devices[i].name, trouble);
     }
     say("%u grants are still in use", revoke(first_gref));
     point("closed");
+}
+
+/* --- another firmware after it, which knows nothing of it ----------------- */
+
+static void chain_device(const char *name)
+{
+    struct device *dev = new_device(name);
+    const char *trouble = dev ? tear_down(dev, "6d1i") : NULL;
+
+    if (trouble) {
+        say("%s broken: %s", name, trouble);
+    } else if (dev) {
+        ndevices--;
+        firmware_device(name, "chain-ring-order");
+    }
+}
+
+/* --- a firmware's connection to xenstore ---------------------------------- */
+
+static void litter(const char *word)
+{
+    u32 i, n = 0;
+
+    if (listed("watch", word)) {
+        n = store_watch("device");
+    } else if (listed("watch-backends", word)) {
+        for (i = 0; i < ndevices; i++) {
+            char path[sizeof(devices[i].be) + 8];
+
+            format(path, sizeof(path), "%s/state", devices[i].be);
+            n += store_watch(path);
+        }
+    } else if (listed("reply", word)) {
+        n = store_request(XS_READ, "lab/complete", 0, ~0u);
+    } else if (listed("long-reply", word)) {
+        n = store_request(XS_READ, "lab/long", 0, ~0u);
+    } else if (listed("half-request", word)) {
+        n = store_request(XS_READ, "lab/complete", 0, 20);
+    } else if (listed("transactions", word)) {
+        while (store_transaction()) {   /* as many as it may */
+            n++;
+        }
+    }
+    say("litters xenstore: %s, %u", word, n);
+}
+
+static void flood(void)
+{
+    char path[64];
+
+    store_read("lab", "flood", path, sizeof(path));
+    say("at flooding");
+    while (!scratch()) {
+        store_flood(path);
+    }
+    point("flooded");
 }
 
 /* --- a boot loader that reads through the firmware's rings ---------------- */
@@ -261,6 +366,14 @@ static void each(const char *list, void (*attach)(const char *name))
     each_word(names, attach);
 }
 
+static bool given(const char *option)
+{
+    char value[8];
+
+    store_read("lab", option, value, sizeof(value));
+    return *value && !listed(value, "none");
+}
+
 /* as firmware may that knows when it is done */
 static void ask(void)
 {
@@ -278,7 +391,7 @@ static void claim_callback(void)
     hvm_param(true, HVM_PARAM_CALLBACK_IRQ, 1);
 }
 
-static u32 early_gref;
+static u32 early_gref, os_gref;
 
 /* attach some before the announcement, as OpenBSD does with all */
 static void attach_early(void)
@@ -310,7 +423,7 @@ static void attach_late(void)
     }
     claim_callback();
     if (early_gref) {
-        next_gref = first_gref;
+        next_gref = os_gref;
     }
     each("late", os_device);
     if (loads.right + loads.wrong + loads.in_flight) {
@@ -318,6 +431,26 @@ static void attach_late(void)
             loads.right, loads.wrong, loads.in_flight,
             loads_sum() == sum ? "nothing came" : "memory changed");
     }
+}
+
+static u32 requested;
+
+/* the OS's connection to xenstore is as it has left it */
+static void store_lives(void)
+{
+    const char *reply;
+    bool answered;
+    u32 events;
+
+    store_request(XS_READ, "lab/complete", requested, ~0u);
+    reply = store_reply();
+    answered = reply && starts_with(reply, "1");
+    events = store_events;
+    store_write("data", "lab-watch", "1");
+    store_number("data", "lab-watch");      /* its event has come before */
+    say("its request was %s, its watch %s",
+        answered ? "answered" : "lost",
+        store_events > events ? "fires" : "is lost");
 }
 
 static void log_line(void)
@@ -331,9 +464,10 @@ static void log_line(void)
 
 /*
  * One step of an OS: "load" is its boot loader's, "callback" sets that, "early"
- * and "late" attach devices, the others write to the platform device.  Nothing
- * is said in between: an OS takes no time for these, and characters on the
- * serial port do.
+ * and "late" attach devices, "watch", "request" (the first half of one) and
+ * "reply" (the rest, and what comes) are about its connection to xenstore, the
+ * others write to the platform device.  Nothing is said in between: an OS takes
+ * no time for these, and characters on the serial port do.
  */
 static void step(const char *word)
 {
@@ -348,6 +482,13 @@ static void step(const char *word)
         load(value);
     } else if (starts_with(word, "callback")) {
         claim_callback();
+    } else if (starts_with(word, "watch")) {
+        store_watch("data/lab-watch");
+        store_transaction();            /* stays open */
+    } else if (starts_with(word, "request")) {
+        requested = store_request(XS_READ, "lab/complete", 0, 20);
+    } else if (starts_with(word, "reply")) {
+        store_lives();
     } else if (starts_with(word, "early")) {
         attach_early();
     } else if (starts_with(word, "late")) {
@@ -376,7 +517,9 @@ static void os(void)
 
     who = "PVOS";
     early_gref = store_number("lab", "early-gref");
-    next_gref = early_gref ? early_gref : first_gref;
+    os_gref = store_number("lab", "os-gref");
+    os_gref = os_gref ? os_gref : first_gref;
+    next_gref = early_gref ? early_gref : os_gref;
     first_of_os = ndevices;
     store_read("lab", "order", order, sizeof(order));
     /* a read that announces nothing, as everybody does first */
@@ -400,7 +543,7 @@ static void one_round(void)
 {
     u32 pages = pages_used(), i;
 
-    each("firmware", firmware_device);
+    each("firmware", connect_device);
     point("firmware");
     if (option("request")) {
         outw(0x12, 0x4657);
@@ -445,13 +588,35 @@ static bool live(void)
     for (rounds = store_number("lab", "rounds"); rounds; rounds--) {
         one_round();
     }
-    each("firmware", firmware_device);
+    each("firmware", connect_device);
     point("firmware");
+    if (given("half")) {
+        each("half", half_close);
+        point("halved");
+    }
+    if (given("chain")) {
+        ndevices = 0;
+        begin_grants();
+        each("chain", chain_device);
+        point("chained");
+    }
+    if (given("flood")) {
+        flood();
+    }
     if (option("close")) {
         close_all();
     }
     if (option("request")) {
         ask();
+    }
+    if (given("litter")) {
+        each("litter", litter);
+        say("at littered");
+        while (!scratch()) {
+            relax();
+        }
+        say("back to the BIOS");        /* another request would tidy up */
+        return false;
     }
     if (option("os")) {
         os();

@@ -132,6 +132,11 @@ void say(const char *fmt, ...)
     }
 }
 
+bool scratch(void)
+{
+    return inb(0x3ff);
+}
+
 u32 platform_bar(u32 n)
 {
     u32 devfn;
@@ -245,14 +250,6 @@ static bool find_xen(void)
 
 /* --- xenstore ------------------------------------------------------------- */
 
-enum {
-    XS_READ = 2,
-    XS_WRITE = 11,
-    XS_RM = 13,
-    XS_WATCH_EVENT = 15,
-    XS_ERROR = 16,
-};
-
 #define XS_RING 1024u
 
 static struct {
@@ -291,10 +288,43 @@ static void store_receive(void *data, u32 n)
     }
 }
 
+u32 store_events;
+
+const char *store_reply(void)
+{
+    static char reply[4097];
+    u32 header[4];
+
+    for (;;) {
+        store_receive(header, sizeof(header));
+        store_receive(reply, header[3]);
+        reply[header[3]] = 0;
+        if (header[0] != XS_WATCH_EVENT) {
+            break;
+        }
+        store_events++;
+    }
+    notify(store_port);
+    return header[0] == XS_ERROR ? NULL : reply;
+}
+
+u32 store_request(u32 type, const char *text, u32 from, u32 n)
+{
+    u32 size = length(text) + 1, header[4] = { type, 1, 0, size };
+    char request[sizeof(header) + 160];
+
+    memcpy(request, header, sizeof(header));
+    memcpy(request + sizeof(header), text, size);
+    size += sizeof(header);
+    n = n < size - from ? n : size - from;
+    store_send(request + from, n);
+    notify(store_port);
+    return from + n;
+}
+
 /* the reply, or NULL for an error; it is valid until the next call */
 static const char *store_call(u32 type, const char *path, const char *value)
 {
-    static char reply[4097];
     u32 header[4] = { type, 1, 0, length(path) + 1 };
 
     if (value) {
@@ -306,13 +336,7 @@ static const char *store_call(u32 type, const char *path, const char *value)
         store_send(value, length(value));
     }
     notify(store_port);
-    do {
-        store_receive(header, sizeof(header));
-        store_receive(reply, header[3]);
-        reply[header[3]] = 0;
-    } while (header[0] == XS_WATCH_EVENT);
-    notify(store_port);
-    return header[0] == XS_ERROR ? NULL : reply;
+    return store_reply();
 }
 
 void store_read(const char *dir, const char *key, char *out, u32 size)
@@ -357,6 +381,34 @@ void store_remove(const char *dir, const char *key)
 
     format(path, sizeof(path), "%s/%s", dir, key);
     store_call(XS_RM, path, NULL);
+}
+
+bool store_watch(const char *path)
+{
+    u32 header[4] = { XS_WATCH, 1, 0, length(path) + 1 + sizeof("lab") };
+
+    store_send(header, sizeof(header));
+    store_send(path, length(path) + 1);
+    store_send("lab", sizeof("lab"));
+    notify(store_port);
+    return store_reply();
+}
+
+bool store_transaction(void)
+{
+    return store_call(XS_TRANSACTION_START, "", NULL);
+}
+
+void store_flood(const char *dir)
+{
+    u32 i;
+
+    for (i = 0; i < 20; i++) {          /* the ring has no room for more */
+        store_request(XS_WRITE, dir, 0, ~0u);
+    }
+    while (i--) {
+        store_reply();
+    }
 }
 
 bool option(const char *name)

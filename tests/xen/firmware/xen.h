@@ -100,6 +100,9 @@ extern const char *who;     /* whose lines these are: PVFW or PVOS */
 __attribute__((format(printf, 1, 2)))
 void say(const char *fmt, ...);
 
+/* COM1's scratch register, a gate for who has to leave xenstore alone */
+bool scratch(void);
+
 /* where BAR @n of the platform device is, 0 without one */
 u32 platform_bar(u32 n);
 
@@ -135,6 +138,16 @@ void shut_down(u32 reason);
 
 /* --- xenstore ------------------------------------------------------------- */
 
+enum {
+    XS_READ = 2,
+    XS_WATCH = 4,
+    XS_TRANSACTION_START = 6,
+    XS_WRITE = 11,
+    XS_RM = 13,
+    XS_WATCH_EVENT = 15,
+    XS_ERROR = 16,
+};
+
 /* @out becomes "" where there is no such key */
 void store_read(const char *dir, const char *key, char *out, u32 size);
 
@@ -142,6 +155,24 @@ u32 store_number(const char *dir, const char *key);
 void store_write(const char *dir, const char *key, const char *value);
 void store_write_number(const char *dir, const char *key, u32 value);
 void store_remove(const char *dir, const char *key);
+
+/* all of these return whether xenstored has done it */
+bool store_watch(const char *path);
+bool store_transaction(void);
+
+/* many writes of nothing to @dir, one behind the other */
+void store_flood(const char *dir);
+
+/*
+ * Send @n bytes of a request, or all of the rest, from byte @from on, and wait
+ * for nothing; returns how far that is.  Who has sent all of it may ask for the
+ * reply, which is NULL for an error, or may not.
+ */
+u32 store_request(u32 type, const char *text, u32 from, u32 n);
+const char *store_reply(void);
+
+/* that came before a reply, of all watches */
+extern u32 store_events;
 
 /* whether lab/@name is "1" */
 bool option(const char *name);
