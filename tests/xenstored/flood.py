@@ -130,9 +130,13 @@ class Xenstore:
     """dom0's connection to xenstored."""
 
     async def connect(self, path):
-        while not path.is_socket():     # the daemons say nothing
+        while True:     # the daemons do not say when they listen
+            with contextlib.suppress(FileNotFoundError,
+                                     ConnectionRefusedError):
+                self.reader, self.writer = \
+                    await asyncio.open_unix_connection(path)
+                break
             await asyncio.sleep(0.01)
-        self.reader, self.writer = await asyncio.open_unix_connection(path)
         self.events = asyncio.Queue()
         self.answers = asyncio.Queue()
         self.task = asyncio.create_task(self.receive())
@@ -239,13 +243,10 @@ class Rig:
                 ' -device xen-loopback,real-xenstore=on'
                 f' {"-device xen-fw-handoff,id=handoff" if device else ""}'
                 ' -device xen-platform,addr=4')
-        accept = asyncio.create_task(
-            self.qmp.start_server_and_accept(str(d / 'qmp')))
-        while not (d / 'qmp').is_socket():
-            await asyncio.sleep(0)
+        await self.qmp.start_server(str(d / 'qmp'))
         self.qemu = self.start([QEMU / 'build/qemu-system-x86_64',
                                 *args.split()], 'qemu')
-        await accept
+        await self.qmp.accept()
 
     def rss(self):
         status = Path(f'/proc/{self.qemu.pid}/status').read_text()
