@@ -248,7 +248,7 @@ static QObject *state_of(Story *s, const char *property)
     return value;
 }
 
-/* Many at once wait for their turn to be looked at; who asks is not told less */
+/* Many at once wait for their turn to be looked at; asking ends the wait */
 static void look(Story *s)
 {
     qobject_unref(state_of(s, "connections"));
@@ -2194,7 +2194,7 @@ static void test_flood(const void *data)
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
     qxen_cmd(s->g, "flood 20000 " FRONTEND "%s %s", what[0], what[1]);
     wait_no_events(s);
-    /* some looks at once, then by a timer: not even one request for each write */
+    /* some looks at once, then by a timer: less than a request for a write */
     g_test_message("%u operations", qxen_stat(s->g, "ops") - ops);
     g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 20000);
     wait_known(s, XVDB);

@@ -29,6 +29,8 @@ ABSENT = [
      'Debian has none of them; the payload does what they do, in their order'),
     ('OS', 'one that is quicker than the look at HVM_PARAM_CALLBACK_IRQ',
      'who is first would be random; the qtests decide it'),
+    ('Toolstack', 'oxenstored: a firmware that leaves half a request',
+     'Linux hangs with the device and without: nobody can make it look there'),
     ('Toolstack', 'migration to another host',
      'there is one host; xl save and xl restore take the same way'),
 ]
@@ -374,7 +376,7 @@ def ipxe_linux(facts):
 LITTER = {
     'watch': ('a watch on all its devices', {'watches': 1}),
     'watch-backends': ('watches on its backends', {'watches': 5}),
-    'reply': ('a reply that it has not read', {'replies': 18}),
+    'reply': ('a reply that it has not read', {'replies': 17}),
     'long-reply': ('one that is longer than the ring', {'replies': 1024}),
     'half-request': ('half a request', {'half a request': True}),
     'transactions': ('transactions', {'transactions': 11}),
@@ -402,7 +404,8 @@ def litter(facts):
 
 for left, (text, _) in LITTER.items():
     scenario(('Firmware', f'leaves in xenstore {text}'), name=f'litter.{left}',
-             oxenstored=f'a firmware that leaves {text}',
+             oxenstored=f'a firmware that leaves {text}'
+             if left != 'half-request' else '',
              short=left == 'watch' and 'oxenstored')(litter)
 
 
