@@ -9,10 +9,10 @@
  *
  * What is kept as on a real Xen, since tests would pass otherwise that a real
  * guest fails: watch events arrive on the iohandler context, or, as with QEMU's
- * own Xen, on the main context, which polls while a disk drains; a grant's frame
- * is that of its first mapping until the last is gone; every mapping is an mmap()
- * of its own, so that a use after the unmap faults; a fresh event channel is
- * pending.
+ * own Xen, on the main context, which polls while a disk drains; a grant's
+ * frame is that of its first mapping until the last is gone; every mapping is
+ * an mmap() of its own, so that a use after the unmap faults; a fresh event
+ * channel is pending.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
