@@ -9,6 +9,7 @@
 #include "qemu/atomic.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
+#include "qemu/units.h"
 #include "hw/xen/xen_fw_handoff.h"
 
 static int native_get_hvm_param(uint32_t index, uint64_t *value)
@@ -112,6 +113,9 @@ static void native_unmap_grant_table(void *table, unsigned int frames)
 #define IDLE_TURNS 2
 #define UNREAD_TURNS 8
 
+/* Bytes; xenstored's quotas do not let it hold back so much for a guest */
+#define MAX_HEARD (4 * MiB)
+
 typedef struct Ring {
     struct xenstore_domain_interface *page;
     struct xs_handle *xsh;      /* of ours, to give xenstored a turn */
@@ -154,6 +158,9 @@ static int ring_listen(Ring *ring)
             g_byte_array_append(ring->heard, &c, 1);
         }
         qatomic_store_release(&page->rsp_cons, cons);
+        if (ring->heard->len > MAX_HEARD) {
+            return -EMSGSIZE;
+        }
         unread = qatomic_read(&page->req_cons) != qatomic_read(&page->req_prod);
     }
     return unread ? -EBUSY : 0;
@@ -245,14 +252,14 @@ static int native_reset_xenstore(int64_t until)
     Ring ring = { .until = until };
     uint64_t value;
     xen_pfn_t pfn;
-    int err, rc;
+    int rc;
 
     if (xc_hvm_param_get(xen_xc, xen_domid, HVM_PARAM_STORE_PFN, &value) < 0) {
         return -errno;
     }
     pfn = value;
     ring.page = xenforeignmemory_map(xen_fmem, xen_domid,
-                                     PROT_READ | PROT_WRITE, 1, &pfn, &err);
+                                     PROT_READ | PROT_WRITE, 1, &pfn, NULL);
     if (!ring.page) {
         return -errno;
     }
