@@ -4,12 +4,12 @@
  * Firmware of a Xen HVM guest that drives PV disks or NICs cannot know when it
  * was called for the last time, and leaves its connections open.  Every OS
  * with PV drivers announces itself by writing to the I/O ports of xen-platform.
- * This device sees those writes first, and before the announcing vCPU goes on
- * it closes from this side what the firmware has left.
+ * This device is told of those writes first, and before the announcing vCPU
+ * goes on it closes from this side what the firmware has left.
  *
  * Whose a connection is, the ledger knows (xen-handoff-ledger.c); how a backend
  * is made to let go, the teardown (xen-handoff-teardown.c).  A write to port
- * 0x10 takes this way: handoff_io_write(), announce(), handoff(),
+ * 0x10 takes this way: platform_written(), announce(), handoff(),
  * xen_handoff_teardown().
  * docs/specs/xen-fw-handoff.rst says what the guest can rely on.
  *
@@ -23,7 +23,7 @@
 #include "qemu/ratelimit.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
-#include "exec/memory.h"
+#include "hw/i386/xen_platform.h"
 #include "hw/qdev-properties.h"
 #include "hw/resettable.h"
 #include "hw/xen/xen.h"
@@ -42,18 +42,14 @@
 #include "system/system.h"
 #include "trace.h"
 
-/* xen-platform's ports; our region is a child of its, offsets are relative */
+/* xen-platform's ports */
 #define PLATFORM_PORT    0x10
 #define PLATFORM_UNPLUG  0    /* word: unplug mask; dword: build number */
 #define PLATFORM_PRODUCT 2    /* word: product number; byte: driver's log */
 
-/*
- * What SUSE's xen-kmp and VMDP used before those: bytes in BAR 0 of
- * xen-platform.  Our child region there begins at the first of them.
- */
+/* What SUSE's xen-kmp and VMDP used before those: bytes in its BAR 0 */
 #define BAR_UNPLUG_ALL   4    /* 1 */
 #define BAR_UNPLUG_SOME  8    /* 1: disks, 2: NICs; all else is a log byte */
-#define BAR_SIZE         (BAR_UNPLUG_SOME + 1 - BAR_UNPLUG_ALL)
 
 /*
  * How often to look whether an OS has come up that does not write to any port.
@@ -86,7 +82,7 @@
 
 OBJECT_DECLARE_SIMPLE_TYPE(XenFwHandoff, XEN_FW_HANDOFF)
 
-/* By what an OS announces itself; a property "announce-..." each */
+/* By what an OS announces itself */
 typedef enum Kind {
     KIND_PRODUCT,
     KIND_BUILD,
@@ -99,7 +95,6 @@ typedef enum Kind {
 
 typedef enum State {
     STATE_INERT,
-    STATE_DISABLED,
     STATE_ARMED,
     STATE_HANDING_OFF,
     STATE_DONE,
@@ -108,7 +103,6 @@ typedef enum State {
 static const QEnumLookup state_names = {
     .array = (const char *const[]) {
         [STATE_INERT] = "inert",
-        [STATE_DISABLED] = "disabled",
         [STATE_ARMED] = "armed",
         [STATE_HANDING_OFF] = "handing-off",
         [STATE_DONE] = "done",
@@ -121,17 +115,13 @@ struct XenFwHandoff {
 
     /* properties */
     uint32_t timeout_ms;
-    uint32_t kinds;
     bool scrub_grants, log_guest;
 
     State state;
     /* latched by the first announcement since reset, and migrated */
     bool done;
 
-    /* the ports, ours inside of xen-platform's */
-    Notifier machine_done, callback;
-    MemoryRegion *fixed, *bar;
-    MemoryRegion io, bar_io;
+    Notifier machine_done, written, callback;
     BusState *bus;              /* of this process's backends */
 
     /* while armed: from reset to the announcement */
@@ -227,8 +217,7 @@ static void see_frontend(const char *name, void *opaque)
     }
     if (!xen_handoff_ledger_connections(s->ledger)) {
         timer_del(s->param_timer);
-    } else if (s->kinds & BIT(KIND_CALLBACK) &&
-               !xen_fw_handoff_ops->add_callback_notifier &&
+    } else if (!xen_fw_handoff_ops->add_callback_notifier &&
                !timer_pending(s->param_timer)) {
         schedule_poll(s);
     }
@@ -695,8 +684,7 @@ static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint64_t val)
 {
     g_autofree char *what = NULL;
 
-    if (kind == KIND_NONE || !(s->kinds & BIT(kind)) ||
-        s->state == STATE_HANDING_OFF) {
+    if (kind == KIND_NONE || s->state == STATE_HANDING_OFF) {
         return;
     }
     if (!s->done) {
@@ -742,84 +730,31 @@ static void firmware_request(XenFwHandoff *s)
     }
 }
 
-static MemTxResult handoff_io_read(void *opaque, hwaddr addr, uint64_t *val,
-                                   unsigned size, MemTxAttrs attrs)
+/* Before xen-platform acts: its unplug meets PV disks at rest */
+static void platform_written(Notifier *n, void *data)
 {
-    XenFwHandoff *s = opaque;
+    XenFwHandoff *s = container_of(n, XenFwHandoff, written);
+    const XenPlatformWrite *w = data;
+    Kind kind = w->bar ? bar_announces(w->addr, w->val)
+                       : port_announces(w->addr, w->size);
 
-    return memory_region_dispatch_read(s->fixed, addr, val,
-                                       size_memop(size) | MO_LE, attrs);
-}
-
-static MemTxResult handoff_io_write(void *opaque, hwaddr addr, uint64_t val,
-                                    unsigned size, MemTxAttrs attrs)
-{
-    XenFwHandoff *s = opaque;
-    Kind kind = port_announces(addr, size);
-
-    if (kind == KIND_LOG) {
-        if (!s->done) {
-            trace_xen_fw_handoff_write(addr + PLATFORM_PORT, val, size);
-        }
-        announce(s, kind, addr, val);
-        if (s->log_guest) {
-            xen_handoff_guest_log_byte(&s->guest_log, val);
-        }
-    } else if (kind != KIND_NONE) {
-        trace_xen_fw_handoff_write(addr + PLATFORM_PORT, val, size);
-        if (kind == KIND_PRODUCT && val == XEN_FW_HANDOFF_PRODUCT) {
-            firmware_request(s);
-        } else {
-            announce(s, kind, addr, val);
-        }
+    if (kind == KIND_NONE) {
+        return;
     }
-    /* Only now: the unplug of emulated disks meets PV disks at rest */
-    return memory_region_dispatch_write(s->fixed, addr, val,
-                                        size_memop(size) | MO_LE, attrs);
+    if (kind != KIND_LOG || !s->done) {
+        trace_xen_fw_handoff_write(w->bar ? "BAR 0" : "port",
+                                   w->bar ? w->addr : w->addr + PLATFORM_PORT,
+                                   w->val, w->size);
+    }
+    if (kind == KIND_PRODUCT && w->val == XEN_FW_HANDOFF_PRODUCT) {
+        firmware_request(s);
+    } else {
+        announce(s, kind, w->addr, w->val);
+    }
+    if (kind == KIND_LOG && s->log_guest) {
+        xen_handoff_guest_log_byte(&s->guest_log, w->val);
+    }
 }
-
-/* Exactly as permissive as xen-platform's own, so as to change nothing */
-static const MemoryRegionOps handoff_io_ops = {
-    .read_with_attrs = handoff_io_read,
-    .write_with_attrs = handoff_io_write,
-    .valid.unaligned = true,
-    .impl = {
-        .min_access_size = 1,
-        .max_access_size = 4,
-        .unaligned = true,
-    },
-    .endianness = DEVICE_LITTLE_ENDIAN,
-};
-
-static uint64_t handoff_bar_read(void *opaque, hwaddr addr, unsigned size)
-{
-    XenFwHandoff *s = opaque;
-    uint64_t val = ~0ull;
-
-    memory_region_dispatch_read(s->bar, addr + BAR_UNPLUG_ALL, &val, MO_8,
-                                MEMTXATTRS_UNSPECIFIED);
-    return val;
-}
-
-static void handoff_bar_write(void *opaque, hwaddr addr, uint64_t val,
-                              unsigned size)
-{
-    XenFwHandoff *s = opaque;
-
-    addr += BAR_UNPLUG_ALL;
-    trace_xen_fw_handoff_bar_write(addr, val);
-    announce(s, bar_announces(addr, val), addr, val);
-    memory_region_dispatch_write(s->bar, addr, val, MO_8,
-                                 MEMTXATTRS_UNSPECIFIED);
-}
-
-/* xen-platform's own takes bytes, too: a wider write comes in pieces */
-static const MemoryRegionOps handoff_bar_ops = {
-    .read = handoff_bar_read,
-    .write = handoff_bar_write,
-    .impl.min_access_size = 1,
-    .impl.max_access_size = 1,
-};
 
 /*
  * A guest that writes to no port (a kernel before the protocol, or Linux with
@@ -846,43 +781,22 @@ static void callback_set(Notifier *n, void *data)
 
 /* --- the device ---------------------------------------------------------- */
 
-/*
- * All devices exist, in whatever order they were given.  A child region is
- * drawn over its parent's own content (docs/devel/memory.rst).  It covers all
- * of it: at the border of a smaller one a wide access would be split into what
- * looks like an announcement.
- */
+/* All devices exist, in whatever order they were given */
 static void xen_fw_handoff_machine_done(Notifier *n, void *data)
 {
     XenFwHandoff *s = container_of(n, XenFwHandoff, machine_done);
-    Object *platform = object_resolve_path_type("", "xen-platform", NULL);
     Object *bus = object_resolve_path_type("", TYPE_XEN_BUS, NULL);
-    Object *fixed = NULL, *bar = NULL;
 
     /* Not when the guest waits: the search visits every object there is */
     s->bus = bus ? BUS(bus) : NULL;
-    if (platform) {
-        fixed = object_resolve_path_component(platform, "xen-fixed[0]");
-        bar = object_resolve_path_component(platform, "xen-pci[0]");
-    }
-    if (!fixed || !bar) {
+    if (!object_resolve_path_type("", TYPE_XEN_PLATFORM, NULL)) {
         warn_report(XEN_FW_HANDOFF_LOG "inert, no announcement can be seen: "
                     "the machine has no xen-platform device, set "
                     "xen_platform_pci=1 in the guest's configuration");
         return;
     }
-    /* xen-platform can be unplugged, but must outlive its regions */
-    s->fixed = MEMORY_REGION(fixed);
-    memory_region_ref(s->fixed);
-    memory_region_init_io(&s->io, OBJECT(s), &handoff_io_ops, s,
-                          TYPE_XEN_FW_HANDOFF, memory_region_size(s->fixed));
-    memory_region_add_subregion(s->fixed, 0, &s->io);
-
-    s->bar = MEMORY_REGION(bar);
-    memory_region_ref(s->bar);
-    memory_region_init_io(&s->bar_io, OBJECT(s), &handoff_bar_ops, s,
-                          TYPE_XEN_FW_HANDOFF "-bar", BAR_SIZE);
-    memory_region_add_subregion(s->bar, BAR_UNPLUG_ALL, &s->bar_io);
+    s->written.notify = platform_written;
+    xen_platform_add_write_notifier(&s->written);
 }
 
 /*
@@ -894,7 +808,7 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     XenFwHandoff *s = XEN_FW_HANDOFF(obj);
 
     /* S3 resume is a reset to the machine, the OS lives on */
-    if (type == RESET_TYPE_WAKEUP || !s->fixed) {
+    if (type == RESET_TYPE_WAKEUP || !s->written.notify) {
         return;
     }
     disarm(s);
@@ -982,12 +896,6 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
                     "xenstore away");
         return;
     }
-    if (!s->kinds) {
-        set_state(s, STATE_DISABLED);
-        warn_report(XEN_FW_HANDOFF_LOG "disabled, connections of the firmware "
-                    "will stay: every kind of announcement is switched off");
-        return;
-    }
     if (xen_fw_handoff_ops->add_callback_notifier) {
         s->callback.notify = callback_set;
         xen_fw_handoff_ops->add_callback_notifier(&s->callback);
@@ -1027,14 +935,6 @@ static const Property xen_fw_handoff_properties[] = {
     DEFINE_PROP_UINT32("timeout-ms", XenFwHandoff, timeout_ms, 2000),
     DEFINE_PROP_BOOL("scrub-grants", XenFwHandoff, scrub_grants, true),
     DEFINE_PROP_BOOL("guest-log", XenFwHandoff, log_guest, true),
-    DEFINE_PROP_BIT("announce-product", XenFwHandoff, kinds, KIND_PRODUCT,
-                    true),
-    DEFINE_PROP_BIT("announce-build", XenFwHandoff, kinds, KIND_BUILD, true),
-    DEFINE_PROP_BIT("announce-unplug", XenFwHandoff, kinds, KIND_UNPLUG, true),
-    DEFINE_PROP_BIT("announce-log", XenFwHandoff, kinds, KIND_LOG, true),
-    DEFINE_PROP_BIT("announce-bar", XenFwHandoff, kinds, KIND_BAR, true),
-    DEFINE_PROP_BIT("announce-callback", XenFwHandoff, kinds, KIND_CALLBACK,
-                    true),
 };
 
 static const struct {
@@ -1044,12 +944,6 @@ static const struct {
       "what disks of this process need to drain" },
     { "scrub-grants", "Clear the firmware's entries in the grant table" },
     { "guest-log", "Log what the guest's drivers write to port 0x12" },
-    { "announce-product", "A word at port 0x12 announces an OS" },
-    { "announce-build", "A dword at port 0x10 announces an OS" },
-    { "announce-unplug", "A word at port 0x10 announces an OS" },
-    { "announce-log", "A byte at port 0x12 announces an OS" },
-    { "announce-bar", "A byte in BAR 0 of xen-platform announces an OS" },
-    { "announce-callback", "HVM_PARAM_CALLBACK_IRQ announces an OS" },
     { "state", "What the device does" },
     { "announcement", "By what the OS announced itself since the last reset" },
     { "connections", "Whose each connected frontend is or was, and what was "

@@ -68,9 +68,6 @@ typedef struct Kept {
     grant_entry_v1_t entry;
 } Kept;
 
-/* By what an OS announces itself; a bit in Fuzz.off each */
-typedef enum Kind { PRODUCT, BUILD, UNPLUG, LOG, BAR, CALLBACK, KINDS } Kind;
-
 enum { HANDED_OFF, GIVEN_UP, FAILED, LEFT_ALONE, GRANTS_CLEARED, GRANTS_IN_USE,
        DURATION, LINES, DROPPED, COUNTERS };
 
@@ -94,7 +91,6 @@ typedef struct Fuzz {
 
     /* the device's options and the loopback's */
     bool scrub, guest_log, tells_callback;
-    unsigned int off;           /* kinds of announcement */
 
     const char *param;
     unsigned int asked;         /* teardowns since the last reset */
@@ -1022,22 +1018,16 @@ static void act_log(Fuzz *f, GRand *r)
 }
 
 static const struct {
-    Kind kind;
     unsigned int addr, size;
     uint32_t value;
 } ways[] = {
-    { PRODUCT, 0x12, 2, 3 }, { BUILD, 0x10, 4, 1 }, { UNPLUG, 0x10, 2, 7 },
-    { LOG, 0x12, 1, 'X' }, { BAR, BAR0 + 4, 1, 1 }, { BAR, BAR0 + 4, 4, 1 },
-    { BAR, BAR0 + 8, 1, 1 }, { BAR, BAR0 + 8, 1, 2 }, { BAR, BAR0 + 8, 4, 2 },
+    { 0x12, 2, 3 }, { 0x10, 4, 1 }, { 0x10, 2, 7 }, { 0x12, 1, 'X' },
+    { BAR0 + 4, 1, 1 }, { BAR0 + 4, 4, 1 }, { BAR0 + 8, 1, 1 },
+    { BAR0 + 8, 1, 2 }, { BAR0 + 8, 4, 2 },
 };
 
 #define BY_CALLBACK ARRAY_SIZE(ways)
 #define BY_REQUEST  (BY_CALLBACK + 1)
-
-static bool is_off(Fuzz *f, unsigned int how)
-{
-    return f->off & 1 << (how < BY_CALLBACK ? ways[how].kind : CALLBACK);
-}
 
 static void announce(Fuzz *f, unsigned int how)
 {
@@ -1049,9 +1039,7 @@ static void announce(Fuzz *f, unsigned int how)
         qtest_clock_step(f->qts, 200 * SCALE_MS);
     }
     look_after(f);
-    if (is_off(f, how)) {
-        assert_told_state(f, f->was.state);
-    } else if (how < BY_CALLBACK && is_armed(&f->was)) {
+    if (how < BY_CALLBACK && is_armed(&f->was)) {
         assert_told_state(f, "done");
     }
 }
@@ -1078,7 +1066,7 @@ static void act_ask(Fuzz *f, GRand *r)
 static void set_param(Fuzz *f, const char *value)
 {
     bool tells = f->tells_callback && strcmp(value, "0") &&
-                 strcmp(value, "fail") && !is_off(f, BY_CALLBACK);
+                 strcmp(value, "fail");
 
     look_before(f);
     qxen_param(f->g, value);
@@ -1249,8 +1237,7 @@ static void act_handoff(Fuzz *f, GRand *r)
 {
     unsigned int how = below(r, BY_REQUEST + 1), n = 1 + below(r, 4);
 
-    if (f->os_up || !f->tame || (how != BY_REQUEST && is_off(f, how)) ||
-        (how == BY_CALLBACK && !f->tells_callback)) {
+    if (f->os_up || !f->tame || (how == BY_CALLBACK && !f->tells_callback)) {
         return;
     }
     tell("all closed, reset, param 0");
@@ -1405,7 +1392,7 @@ static void os_comes_up(Fuzz *f, GRand *r)
     };
 
     /* before the OS could adopt it, it would be gone */
-    adopt &= !f->tells_callback || is_off(f, BY_CALLBACK);
+    adopt &= !f->tells_callback;
     tell("an OS with %s comes up, announced by %u at %u, adopt=%d armed=%d",
          d->name, how, when, adopt, armed);
     if (armed) {
@@ -1458,24 +1445,12 @@ static Fuzz *fuzz_new(GRand *r)
     static const unsigned int os_devices[] = {
         XVDA, XVDB, XVDA, XVDB, VBD2000,
     };
-    static const char *const kinds[KINDS] = {
-        [PRODUCT] = "product", [BUILD] = "build", [UNPLUG] = "unplug",
-        [LOG] = "log", [BAR] = "bar", [CALLBACK] = "callback",
-    };
-    g_autoptr(GString) off = g_string_new("");
     Fuzz *f = g_new0(Fuzz, 1);
 
     f->tame = percent(r, 25);
     f->scrub = percent(r, 90);
     f->guest_log = percent(r, 80);
     f->tells_callback = percent(r, 25);
-    for (Kind kind = 0; kind < KINDS; kind++) {
-        /* one is left: a device that is disabled has nothing to be tested */
-        if (kind != UNPLUG && percent(r, 8)) {
-            f->off |= 1 << kind;
-            g_string_append_printf(off, ",announce-%s=off", kinds[kind]);
-        }
-    }
     f->param = "0";
     f->grant_version = 1;
     f->grant_frames = ALL_FRAMES;
@@ -1492,7 +1467,7 @@ static Fuzz *fuzz_new(GRand *r)
         "-object iothread,id=io0 "
         "-device xen-loopback,id=lo,tells-callback=%s "
         "-device xen-fw-handoff,id=ho,timeout-ms=50,scrub-grants=%s,"
-        "guest-log=%s%s -device xen-platform,addr=%d "
+        "guest-log=%s -device xen-platform,addr=%d "
         "-blockdev driver=file,filename=%s,node-name=d0,read-only=on "
         "-device xen-disk,drive=d0,vdev=xvda "
         "-blockdev driver=file,filename=%s,node-name=d1,read-only=on "
@@ -1503,8 +1478,8 @@ static Fuzz *fuzz_new(GRand *r)
         "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 "
         "-chardev null,id=c1 -device xen-console,chardev=c1,idx=1 2>%s",
         f->bios, f->tells_callback ? "on" : "off", f->scrub ? "on" : "off",
-        f->guest_log ? "on" : "off", off->str, PLATFORM_SLOT, f->disk[0],
-        f->disk[1], f->wire[1], f->log);
+        f->guest_log ? "on" : "off", PLATFORM_SLOT, f->disk[0], f->disk[1],
+        f->wire[1], f->log);
     qtest_add_abrt_handler(on_abort, f);
     f->g = qxen_guest_init(f->qts);
     f->before = qxen_open(f->g);

@@ -2665,68 +2665,7 @@ static void test_scrub_frames(void)
     story_end(s);
 }
 
-/* --- what can be switched off --------------------------------------------- */
-
-static const struct {
-    const char *property;
-    Access off, on;
-} kinds[] = {
-    { "announce-product", { "", PORT, 2, 0x12, 3 }, { "", PORT, 4, 0x10, 1 } },
-    { "announce-build", { "", PORT, 4, 0x10, 1 }, { "", PORT, 2, 0x10, 7 } },
-    { "announce-unplug", { "", PORT, 2, 0x10, 7 }, { "", PORT, 1, 0x12, 'x' } },
-    { "announce-log", { "", PORT, 1, 0x12, 'x' }, { "", BAR, 1, 4, 1 } },
-    { "announce-bar", { "", BAR, 1, 8, 2 }, { "", PORT, 2, 0x12, 3 } },
-};
-
-static void test_kind_off(const void *data)
-{
-    size_t i = GPOINTER_TO_SIZE(data);
-    g_autofree char *handoff =
-        g_strdup_printf("-device xen-fw-handoff,id=ho,%s=off ",
-                        kinds[i].property);
-    Story *s = story(handoff, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
-
-    firmware_boots_from(s, XVDA);
-    do_access(s, &kinds[i].off);
-    assert_connected(s, XVDA);
-    do_access(s, &kinds[i].on);
-    assert_handed_off(s, XVDA, keys);
-    story_end(s);
-}
-
-static void test_callback_off(void)
-{
-    Story *s = story("-device xen-fw-handoff,id=ho,announce-callback=off ",
-                     ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
-
-    firmware_boots_from(s, XVDA);
-    qxen_be_os(s->g);
-    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
-    assert_connected(s, XVDA);
-    announce(s);
-    assert_handed_off(s, XVDA, keys);
-    story_end(s);
-}
-
 /* --- properties ----------------------------------------------------------- */
-
-static void test_all_off(void)
-{
-    Story *s = story("-device xen-fw-handoff,id=ho,announce-product=off,"
-                     "announce-build=off,announce-unplug=off,announce-log=off,"
-                     "announce-bar=off,announce-callback=off ", ONE_DISK);
-    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-
-    for (size_t i = 0; i < ARRAY_SIZE(accesses); i++) {
-        do_access(s, &accesses[i]);
-    }
-    assert_connected(s, XVDA);
-    assert_property(s, "state", "\"disabled\"");
-    qxen_vbd_close(vbd);
-    story_end(s);
-}
 
 /* Each as it was when last seen, then as what became of it */
 static void test_state_properties(void)
@@ -3403,15 +3342,6 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/scrub/in-use", test_scrub_in_use);
     qtest_add_func("/xen-handoff/scrub/version-2", test_scrub_version);
     qtest_add_func("/xen-handoff/scrub/frames", test_scrub_frames);
-
-    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-        g_autofree char *path = g_strdup_printf("/xen-handoff/off/%s",
-                                                kinds[i].property);
-
-        qtest_add_data_func(path, GSIZE_TO_POINTER(i), test_kind_off);
-    }
-    qtest_add_func("/xen-handoff/off/announce-callback", test_callback_off);
-    qtest_add_func("/xen-handoff/off/all", test_all_off);
 
     qtest_add_func("/xen-handoff/state", test_state_properties);
     qtest_add_func("/xen-handoff/trace", test_trace);
