@@ -263,8 +263,8 @@ static int native_reset_xenstore(int64_t until)
     if (!ring.page) {
         return -errno;
     }
-    ring.xsh = xs_open(0);
     ring.heard = g_byte_array_new();
+    ring.xsh = xs_open(0);
     rc = ring.xsh ? ring_reset(&ring) : -errno;
     if (rc == -EBUSY && ring.page->server_features &
         XENSTORE_SERVER_FEATURE_RECONNECTION) {
