@@ -13,14 +13,15 @@
 #include "qemu/bitops.h"
 #include "qapi/error.h"
 #include "hw/xen/xen.h"
+#include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/grant_table.h"
 #include "hw/xen/xen_fw_handoff.h"
-#include "hw/xen/xen-handoff-grants.h"
+#include "xen-handoff-grants.h"
 #include "trace.h"
 
 const XenFwHandoffOps *xen_fw_handoff_ops;
 
-#define PAGE_ENTRIES (4096 / sizeof(grant_entry_v1_t))
+#define PAGE_ENTRIES (XEN_PAGE_SIZE / sizeof(grant_entry_v1_t))
 
 #define IN_USE (GTF_reading | GTF_writing)
 
@@ -39,10 +40,6 @@ bool xen_handoff_table_refresh(XenHandoffTable *table, Error **errp)
     void *map;
     int rc;
 
-    if (!ops->grant_table_size || !ops->map_grant_table) {
-        error_setg(errp, "the guest's grant table is out of reach");
-        return false;
-    }
     rc = ops->grant_table_size(&version, &frames);
     if (rc < 0) {
         error_setg_errno(errp, -rc, "cannot query the guest's grant table");
@@ -119,7 +116,7 @@ uint8_t xen_handoff_grants_seeded(const XenHandoffTable *table)
     uint8_t seeded = 0;
 
     for (unsigned int ref = 0;
-         ref < MIN(table->entries, XEN_HANDOFF_RESERVED_GRANTS); ref++) {
+         ref < MIN(table->entries, GNTTAB_NR_RESERVED_ENTRIES); ref++) {
         seeded |= (read_entry(table, ref).raw != 0) << ref;
     }
     return seeded;
@@ -147,7 +144,7 @@ void xen_handoff_grants_clear(const XenHandoffTable *table, GHashTable *domids,
          ref < table->entries; ref++) {
         Entry e = read_entry(table, ref);
 
-        if ((ref < XEN_HANDOFF_RESERVED_GRANTS && seeded & BIT(ref)) ||
+        if ((ref < GNTTAB_NR_RESERVED_ENTRIES && seeded & BIT(ref)) ||
             !is_access(e) ||
             !g_hash_table_contains(domids, GUINT_TO_POINTER(e.v1.domid)) ||
             !recorded(record, ref, e)) {

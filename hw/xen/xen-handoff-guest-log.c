@@ -11,7 +11,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "hw/xen/xen_fw_handoff.h"
-#include "hw/xen/xen-handoff-guest-log.h"
+#include "xen-handoff-guest-log.h"
 #include "trace.h"
 
 #define LOG_CLOCK QEMU_CLOCK_REALTIME   /* RateLimit's */

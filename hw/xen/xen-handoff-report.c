@@ -8,8 +8,8 @@
 #include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "hw/xen/xen_fw_handoff.h"
-#include "hw/xen/xen-handoff-report.h"
-#include "hw/xen/xen-handoff-store.h"
+#include "xen-handoff-report.h"
+#include "xen-handoff-store.h"
 #include "trace.h"
 
 /*
@@ -102,15 +102,10 @@ static void add_connection(XenHandoffReport *r, const char *frontend,
     g_ptr_array_add(r->connections, c);
 }
 
-void xen_handoff_report_destroy(XenHandoffReport *r)
+void xen_handoff_report_reset(XenHandoffReport *r)
 {
     g_clear_pointer(&r->announcement, g_free);
     g_clear_pointer(&r->connections, g_ptr_array_unref);
-}
-
-void xen_handoff_report_reset(XenHandoffReport *r)
-{
-    xen_handoff_report_destroy(r);
     *r = (XenHandoffReport) {
         .said = r->said,
         .connections = g_ptr_array_new_with_free_func(connection_free),

@@ -14,7 +14,7 @@
 #include "qapi/error.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/xen_fw_handoff.h"
-#include "hw/xen/xen-handoff-store.h"
+#include "xen-handoff-store.h"
 
 enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
                                          xs_transaction_t tid, const char *dir)

@@ -16,9 +16,9 @@
 #include "qapi/error.h"
 #include "qemu/timer.h"
 #include "hw/xen/xen-bus-helper.h"
-#include "hw/xen/xen-handoff-grants.h"
-#include "hw/xen/xen-handoff-store.h"
-#include "hw/xen/xen-handoff-teardown.h"
+#include "xen-handoff-grants.h"
+#include "xen-handoff-store.h"
+#include "xen-handoff-teardown.h"
 #include "trace.h"
 
 /*

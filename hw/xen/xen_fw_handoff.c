@@ -30,12 +30,12 @@
 #include "hw/xen/xen-bus-helper.h"
 #include "hw/xen/interface/hvm/params.h"
 #include "hw/xen/xen_fw_handoff.h"
-#include "hw/xen/xen-handoff-grants.h"
-#include "hw/xen/xen-handoff-guest-log.h"
+#include "xen-handoff-grants.h"
+#include "xen-handoff-guest-log.h"
 #include "hw/xen/xen-handoff-ledger.h"
-#include "hw/xen/xen-handoff-report.h"
-#include "hw/xen/xen-handoff-store.h"
-#include "hw/xen/xen-handoff-teardown.h"
+#include "xen-handoff-report.h"
+#include "xen-handoff-store.h"
+#include "xen-handoff-teardown.h"
 #include "migration/vmstate.h"
 #include "system/reset.h"
 #include "system/runstate.h"
@@ -150,9 +150,7 @@ struct XenFwHandoff {
 static XenHandoffOs read_os(Error **errp)
 {
     uint64_t value;
-    int rc = xen_fw_handoff_ops
-        ? xen_fw_handoff_ops->get_hvm_param(HVM_PARAM_CALLBACK_IRQ, &value)
-        : -ENOSYS;
+    int rc = xen_fw_handoff_ops->get_hvm_param(HVM_PARAM_CALLBACK_IRQ, &value);
 
     if (rc < 0) {
         error_setg_errno(errp, -rc, "cannot read HVM_PARAM_CALLBACK_IRQ");

@@ -12,8 +12,7 @@
  * grant_table.h: always console and xenstore, and whatever else is there before
  * the guest runs.  All others are the firmware's to use.
  */
-#define XEN_HANDOFF_FIRST_GRANT      2
-#define XEN_HANDOFF_RESERVED_GRANTS  8
+#define XEN_HANDOFF_FIRST_GRANT 2
 
 /* Frames of a grant table that are looked at; Xen's own default limit is 64 */
 #define XEN_HANDOFF_MAX_GRANT_FRAMES 1024
@@ -81,7 +80,7 @@ XenHandoffGrants *xen_handoff_grants_record(const XenHandoffTable *table,
  * xen_handoff_grants_seeded: what the toolstack has granted
  * @table: of a guest that has not run yet
  *
- * Returns a bit for each reference below XEN_HANDOFF_RESERVED_GRANTS.
+ * Returns a bit for each reference below GNTTAB_NR_RESERVED_ENTRIES.
  */
 uint8_t xen_handoff_grants_seeded(const XenHandoffTable *table);
 

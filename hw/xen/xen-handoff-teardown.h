@@ -8,7 +8,7 @@
 #define HW_XEN_HANDOFF_TEARDOWN_H
 
 #include "hw/xen/xen-bus.h"
-#include "hw/xen/xen-handoff-grants.h"
+#include "xen-handoff-grants.h"
 #include "hw/xen/xen-handoff-ledger.h"
 
 /**

@@ -11,9 +11,9 @@
 #define HW_XEN_HANDOFF_REPORT_H
 
 #include "qapi/visitor.h"
-#include "hw/xen/xen-handoff-grants.h"
+#include "xen-handoff-grants.h"
 #include "hw/xen/xen-handoff-ledger.h"
-#include "hw/xen/xen-handoff-teardown.h"
+#include "xen-handoff-teardown.h"
 
 /* Bytes of the log in the life of one QEMU, but for the guest's own lines */
 #define XEN_HANDOFF_LOG_MAX (1024 * 1024)
@@ -54,7 +54,6 @@ void xen_handoff_warn(XenHandoffReport *r, const char *fmt, ...)
 
 /** xen_handoff_report_reset: forget all; also to begin with */
 void xen_handoff_report_reset(XenHandoffReport *r);
-void xen_handoff_report_destroy(XenHandoffReport *r);
 
 /** xen_handoff_report_begin: a handoff begins */
 void xen_handoff_report_begin(XenHandoffReport *r);
