@@ -131,6 +131,7 @@ struct XenFwHandoff {
     GHashTable *told;           /* frontends whose connection was logged */
     GHashTable *changed;        /* directories that are to be looked at */
     QEMUTimer *look_timer;      /* runs while they have to wait */
+    bool lost;                  /* the connection to xenstore */
     RateLimit look_limit;
     XenHandoffTable table;
     XenHandoffGrants *grants;   /* as last seen without an OS */
@@ -221,6 +222,19 @@ static void see_frontend(const char *name, void *opaque)
     }
 }
 
+/*
+ * oxenstored sends a list of names that is longer than libxenstore takes, which
+ * ends the connection: a guest can have such names, and nobody is told.
+ */
+static bool xenstore_is_lost(XenFwHandoff *s)
+{
+    char *value = xs_node_read(s->store.xsh, XBT_NULL, NULL, NULL, "%s",
+                               s->store.root);
+
+    free(value);
+    return !value && errno != ENOENT && errno != EACCES;
+}
+
 /* @dir: "vbd/51712", or "vbd" or "" if it has perhaps gone */
 static void look_at(XenFwHandoff *s, const char *dir)
 {
@@ -232,6 +246,8 @@ static void look_at(XenFwHandoff *s, const char *dir)
     free(keys);
     if (!keys && errno == ENOENT) {
         xen_handoff_ledger_gone(s->ledger, dir);
+    } else if (!keys && xenstore_is_lost(s)) {
+        s->lost = true;
     } else if (strchr(dir, '/')) {
         see_frontend(dir, s);
     }
@@ -240,7 +256,7 @@ static void look_at(XenFwHandoff *s, const char *dir)
 /* All that have changed; if @limited, as many as may be looked at now */
 static void look_at_changed(XenFwHandoff *s, bool limited)
 {
-    while (g_hash_table_size(s->changed)) {
+    while (g_hash_table_size(s->changed) && !s->lost) {
         g_autofree char *dir = NULL;
         int64_t start = get_clock(), us, delay;
         GHashTableIter iter;
@@ -259,11 +275,10 @@ static void look_at_changed(XenFwHandoff *s, bool limited)
             return;
         }
     }
-}
-
-static void look_again(void *opaque)
-{
-    look_at_changed(opaque, true);
+    if (s->lost) {
+        /* not from a callback of the watch that is to be ended */
+        timer_mod(s->look_timer, 0);
+    }
 }
 
 /*
@@ -343,12 +358,27 @@ static bool try_arm(XenFwHandoff *s, const char *domain, Error **errp)
                                                      see_frontend, s, errp);
 }
 
+static void look_again(void *opaque)
+{
+    XenFwHandoff *s = opaque;
+
+    if (s->lost) {
+        xen_handoff_warn(&s->report, "inert, connections of the firmware will "
+                         "stay: the connection to xenstore is lost");
+        disarm(s);
+        set_state(s, STATE_INERT);
+    } else {
+        look_at_changed(s, true);
+    }
+}
+
 static void arm(XenFwHandoff *s)
 {
     Error *err = NULL;
     g_autofree char *domain = g_strdup_printf("/local/domain/%u", xen_domid);
 
     s->requests = 0;
+    s->lost = false;
     s->store.root = g_strdup_printf("%s/device", domain);
     s->ledger = xen_handoff_ledger_new();
     s->told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
