@@ -843,7 +843,7 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     xen_handoff_guest_log_end(&s->guest_log);
     xen_handoff_report_reset(&s->report);
     s->followed = 0;
-    /* The parameter of what is restored comes with it */
+    /* Unless it was saved armed, what is restored was handed off before */
     s->restored = type == RESET_TYPE_SNAPSHOT_LOAD ||
                   runstate_check(RUN_STATE_INMIGRATE);
     s->done = s->restored;
@@ -854,7 +854,11 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     }
 }
 
-/* What was saved while its firmware ran has its announcement still to come */
+/*
+ * What was saved while its firmware ran has its announcement still to come.
+ * HVM_PARAM_CALLBACK_IRQ alone does not tell: Xen's toolstack does not save it,
+ * and an OS announces itself anew before it sets that again.
+ */
 static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
 {
     XenFwHandoff *s = opaque;
@@ -863,7 +867,7 @@ static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
         return;
     }
     s->restored = false;
-    s->done = read_os(NULL) != XEN_HANDOFF_OS_ABSENT;
+    s->done = s->done || read_os(NULL) != XEN_HANDOFF_OS_ABSENT;
     if (s->done) {
         xen_handoff_say(&s->report, "not armed: the guest is restored, its "
                         "connections are its OS's");
@@ -872,17 +876,11 @@ static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
     }
 }
 
-static bool xen_fw_handoff_needed(void *opaque)
-{
-    return XEN_FW_HANDOFF(opaque)->done;
-}
-
-/* Not sent while armed: a machine without the device can then load it, too */
+/* Without it, as from a machine without the device, nobody knows: not armed */
 static const VMStateDescription vmstate_xen_fw_handoff = {
     .name = TYPE_XEN_FW_HANDOFF,
     .version_id = 1,
     .minimum_version_id = 1,
-    .needed = xen_fw_handoff_needed,
     .fields = (const VMStateField[]) {
         VMSTATE_BOOL(done, XenFwHandoff),
         VMSTATE_END_OF_LIST()

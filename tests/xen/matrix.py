@@ -513,7 +513,6 @@ def soft_reset(facts):
     yield from said(facts['before'], HANDED_OFF.format(3, 0))
     yield ('the guest is still the same domain', facts['domid'],
            facts['before']['domid'])
-    # its parameter outlives a soft reset
     yield from not_armed(facts)
     yield from attached_early(facts)
 
