@@ -1872,8 +1872,11 @@ static void test_dying_between(const void *data)
             qxen_cmd(s->g, "meddle 1000000 * callback 0"); /* it is 0 */
         }
         announce_at_once(s);
-        if (nth) {
-            g_assert_cmpint(qxen_stat(s->g, "meddled"), ==, 1);
+        if (nth && !qxen_stat(s->g, "meddled")) {
+            /* a slow machine looks less often; the first ones are always there */
+            g_assert_cmpuint(nth, >, 10);
+            looks = nth;
+        } else if (nth) {
             g_assert_false(qxen_exists(s->g, "/local/domain/7"));
         } else {
             looks = qxen_stat(s->g, "meddled");
