@@ -322,6 +322,8 @@ def linux_facts(directory, domid, firmware, first_line):
         'all_disks': line('all disks: ').split(),
         'pci_classes': line('classes of PCI devices: ').split(),
         'tables': line('SMBIOS has '),
+        'store_trouble': re.findall(
+            r'xenbus: (error .*|.* is not quiescent).*', console),
         'ballooned': 'Initial ballooning down finished' in console,
         'firmware_ring_keys_at_first_line': kept,
         'packets_to_firmware': int(packets[1]) if packets else None,

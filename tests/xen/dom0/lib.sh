@@ -149,7 +149,7 @@ C
 # is in the root of cgroups
 limit_kernel() {
     mkdir -p /run/blkio
-    [ -e /run/blkio/tasks ] || mount -t cgroup -o blkio blkio /run/blkio
+    [ -e /run/blkio/blkio.throttle.read_bps_device ] || mount -t cgroup -o blkio blkio /run/blkio
     read -r dev <"/sys/block/${LOOPS##*/}/dev"
     echo "$dev $1" >/run/blkio/blkio.throttle.read_bps_device
 }

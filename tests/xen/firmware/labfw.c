@@ -32,15 +32,17 @@
  *               its own way: "vbd/51712=5c vif/0=6d1i" (see tear_down() below)
  *   chain       devices that another firmware resets and connects after it
  *   chain-ring-order  the ring-order of that
- *   litter      what the firmware leaves in its connection to xenstore, its
- *               last deed: "watch", "watch-backends", "reply", "long-reply",
- *               "half-request", "transactions"
- *   flood       a path that the firmware writes to all the time
+ *   litter      what the firmware leaves in its connection to xenstore when it
+ *               returns to the BIOS for the last time: "watch",
+ *               "watch-backends", "reply", "long-reply", "half-request",
+ *               "transactions"
+ *   quiet       "1": the firmware waits at "quiet", and has nothing under way in
+ *               xenstore then
  *   request     "1": the firmware asks for its teardown, if it may
  *   gates       points where to wait until lab/go names them: "firmware",
  *               "halved", "chained", "closed", "asked", "early", "announced",
- *               "done"; data/lab-at says where we are.  Whoever litters or
- *               floods xenstore waits there for COM1's scratch register
+ *               "done"; data/lab-at says where we are.  "littered" and "quiet"
+ *               wait for COM1's scratch register to be something else than 0
  *   rounds      for the benchmark: so many times the firmware connects and is
  *               torn down by dom0, or by the device under test if it then has
  *               a "request"; it waits at "firmware" and "asked"
@@ -118,7 +120,7 @@ static void remove_keys(struct device *dev)
     static const char *const keys[] = {
         "ring-ref", "tx-ring-ref", "rx-ring-ref", "event-channel", "protocol",
         "feature-persistent", "request-rx-copy", "feature-no-csum-offload",
-        "ring-page-order", "ring-ref0", "ring-ref1", "ring-ref2", "ring-ref3",
+        "ring-ref0", "ring-ref1", "ring-ref2", "ring-ref3", "ring-page-order",
     };
     u32 i;
 
@@ -228,16 +230,13 @@ static void litter(const char *word)
     say("litters xenstore: %s, %u", word, n);
 }
 
-static void flood(void)
+/* a gate for who has to leave xenstore alone */
+static void quiet_point(const char *name)
 {
-    char path[64];
-
-    store_read("lab", "flood", path, sizeof(path));
-    say("at flooding");
+    say("at %s", name);
     while (!scratch()) {
-        store_flood(path);
+        relax();
     }
-    point("flooded");
 }
 
 /* --- a boot loader that reads through the firmware's rings ---------------- */
@@ -590,6 +589,9 @@ static bool live(void)
     }
     each("firmware", connect_device);
     point("firmware");
+    if (option("quiet")) {
+        quiet_point("quiet");
+    }
     if (given("half")) {
         each("half", half_close);
         point("halved");
@@ -600,9 +602,6 @@ static bool live(void)
         each("chain", chain_device);
         point("chained");
     }
-    if (given("flood")) {
-        flood();
-    }
     if (option("close")) {
         close_all();
     }
@@ -611,11 +610,7 @@ static bool live(void)
     }
     if (given("litter")) {
         each("litter", litter);
-        say("at littered");
-        while (!scratch()) {
-            relax();
-        }
-        say("back to the BIOS");        /* another request would tidy up */
+        quiet_point("littered");        /* and back to the BIOS */
         return false;
     }
     if (option("os")) {

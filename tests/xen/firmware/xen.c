@@ -399,18 +399,6 @@ bool store_transaction(void)
     return store_call(XS_TRANSACTION_START, "", NULL);
 }
 
-void store_flood(const char *dir)
-{
-    u32 i;
-
-    for (i = 0; i < 20; i++) {          /* the ring has no room for more */
-        store_request(XS_WRITE, dir, 0, ~0u);
-    }
-    while (i--) {
-        store_reply();
-    }
-}
-
 bool option(const char *name)
 {
     char value[32];

@@ -100,7 +100,7 @@ extern const char *who;     /* whose lines these are: PVFW or PVOS */
 __attribute__((format(printf, 1, 2)))
 void say(const char *fmt, ...);
 
-/* COM1's scratch register, a gate for who has to leave xenstore alone */
+/* whether COM1's scratch register is not 0 */
 bool scratch(void);
 
 /* where BAR @n of the platform device is, 0 without one */
@@ -159,9 +159,6 @@ void store_remove(const char *dir, const char *key);
 /* all of these return whether xenstored has done it */
 bool store_watch(const char *path);
 bool store_transaction(void);
-
-/* many writes of nothing to @dir, one behind the other */
-void store_flood(const char *dir);
 
 /*
  * Send @n bytes of a request, or all of the rest, from byte @from on, and wait

@@ -17,4 +17,5 @@ scratch 'littered' 60
 snapshot 'littered'
 pass_scratch 'littered'
 first_line
+wait_console 'GUEST.*ready' 90  # it hangs where it does not understand xenstored
 ready

@@ -7,9 +7,11 @@
 saved=/tmp/$SCENARIO-saved
 
 guest
-start firmware "$ALL" gates firmware
+start firmware "$ALL" quiet 1 gates firmware
 gate 'firmware' 60
 snapshot 'firmware'
+pass 'firmware'
+scratch 'quiet' 60
 say "waiting for xl save (60 s at most)"
 timeout 60 xl save "$SCENARIO" "$saved"
 past
@@ -17,7 +19,8 @@ say "waiting for xl restore (60 s at most)"
 timeout 60 xl restore "$saved" >"$OUT/xl-restore.log" 2>&1
 present
 [ -z "$DM_ARGS" ] || properties restored state
-options chain "$ALL" os 1 late "$ALL" go firmware gates "chained announced done"
+options chain "$ALL" os 1 late "$ALL" gates "chained announced done"
+pass_scratch 'quiet'
 gate 'chained' 60
 snapshot 'firmware'
 pass 'chained'
