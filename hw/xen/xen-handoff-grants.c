@@ -115,9 +115,9 @@ uint8_t xen_handoff_grants_seeded(const XenHandoffTable *table)
 {
     uint8_t seeded = 0;
 
-    for (unsigned int ref = 0;
-         ref < MIN(table->entries, GNTTAB_NR_RESERVED_ENTRIES); ref++) {
-        seeded |= (read_entry(table, ref).raw != 0) << ref;
+    for (unsigned int ref = 0; ref < GNTTAB_NR_RESERVED_ENTRIES; ref++) {
+        /* what cannot be read may be one */
+        seeded |= (ref >= table->entries || read_entry(table, ref).raw) << ref;
     }
     return seeded;
 }

@@ -66,7 +66,7 @@
  * connects each once.  However fast a guest writes, and however busy that keeps
  * xenstored, QEMU's main loop has time for others.
  */
-#define LOOK_US_PER_S 200000
+#define LOOK_US_PER_S 100000
 #define LOOK_SLICE_MS 100
 #define LOOK_MIN_US 500
 #define LOOK_MAX_MS 20

@@ -1873,7 +1873,7 @@ static void test_dying_between(const void *data)
         }
         announce_at_once(s);
         if (nth && !qxen_stat(s->g, "meddled")) {
-            /* a slow machine looks less often; the first ones are always there */
+            /* a slow machine looks less often, but for the first ones */
             g_assert_cmpuint(nth, >, 10);
             looks = nth;
         } else if (nth) {

@@ -36,8 +36,8 @@
  *               returns to the BIOS for the last time: "watch",
  *               "watch-backends", "reply", "long-reply", "half-request",
  *               "transactions"
- *   quiet       "1": the firmware waits at "quiet", and has nothing under way in
- *               xenstore then
+ *   quiet       "1": the firmware waits at "quiet", with nothing under way in
+ *               xenstore
  *   request     "1": the firmware asks for its teardown, if it may
  *   gates       points where to wait until lab/go names them: "firmware",
  *               "halved", "chained", "closed", "asked", "early", "announced",
