@@ -261,8 +261,6 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
 
     if (os == XEN_HANDOFF_OS_ABSENT) {
         note_rings(f->rings, seen);
-    }
-    if (os == XEN_HANDOFF_OS_ABSENT) {
         set_owner(ledger, f, is_left_open(f, seen) ? XEN_HANDOFF_FIRMWARE
                                                    : XEN_HANDOFF_NOBODY);
     } else if (!is_connection(seen->state)) {
