@@ -66,20 +66,18 @@ static void bench_free(Bench *b)
 /* What QEMU has asked of xenstore: "open=1 watch=5 ..." */
 static char *ops_so_far(Bench *b)
 {
-    qxen_cmd(b->g, "ops");
-    return qxen_result(b->g);
+    return qxen_ask(b->g, "ops");
 }
 
 /* So many writes to a port, in nanoseconds; @ops as they are at their end */
 static int64_t out(Bench *b, unsigned int size, unsigned int port,
                    unsigned int count, char **ops)
 {
-    g_autofree char *result = NULL;
+    g_autofree char *result = qxen_ask(b->g, "port-writes %u %u %u", size, port,
+                                       count);
     char *rest;
     int64_t ns;
 
-    qxen_cmd(b->g, "out %u %u %u", size, port, count);
-    result = qxen_result(b->g);
     ns = g_ascii_strtoll(result + strlen("ns="), &rest, 10);
     if (ops) {
         *ops = g_strdup(rest + 1);
@@ -140,7 +138,7 @@ static char *ops_between(const char *before, const char *after)
 static const struct Backend {
     const char *name;
     bool local;
-    const char *options;        /* of xen-loopback's command "remote" */
+    const char *options;        /* of xen-loopback's command "backend" */
 } backends[] = {
     { "in-process", true },
     { "remote", false, "" },
@@ -171,7 +169,7 @@ static Bench *bench_with(const struct Backend *backend, unsigned int devices,
     for (unsigned int i = 0; i < devices && !backend->local; i++) {
         g_autofree char *name = device_name(backend, i);
 
-        qxen_remote(b->g, name, backend->options);
+        qxen_backend(b->g, name, backend->options);
     }
     settle(b);
     return b;
@@ -250,8 +248,7 @@ static void measure_operations(const struct Backend *backend)
     qxen_cmd(b->g, "record on");
     out(b, 2, 0x12, 1, &after);
     settle(b);
-    qxen_cmd(b->g, "record off");
-    list = qxen_result(b->g);
+    list = qxen_ask(b->g, "record off");
     op = g_strsplit(g_strstrip(list), "\n", 0);
     all = g_strjoinv("\", \"", op);
     printf("{\"what\": \"operations\", \"backend\": \"%s\", "

@@ -90,7 +90,7 @@ typedef struct Fuzz {
     bool tame;                  /* nobody writes nonsense to local devices */
 
     /* the device's options and the loopback's */
-    bool scrub, guest_log, tells_callback;
+    bool scrub, guest_log, callback_notifier;
 
     const char *param;
     unsigned int asked;         /* teardowns since the last reset */
@@ -249,7 +249,7 @@ static void forget(Device *d)
 
 static void plug(Fuzz *f, Device *d, const char *options)
 {
-    qxen_remote(f->g, d->name, options);
+    qxen_backend(f->g, d->name, options);
     d->domid = strcmp(options, "domain=3") ? 0 : 3;
     remember(f, d);
 }
@@ -835,7 +835,7 @@ static void act_bogus(Fuzz *f, GRand *r)
 }
 
 /* Somebody writes while QEMU reads */
-static void act_meddle(Fuzz *f, GRand *r)
+static void act_race_write(Fuzz *f, GRand *r)
 {
     static const char *const triggers[] = {
         "state", "backend", "ring-ref", "event-channel", "protocol",
@@ -854,10 +854,10 @@ static void act_meddle(Fuzz *f, GRand *r)
     if (g_str_has_prefix(path, f->device[f->os_device].frontend)) {
         return;
     }
-    tell("meddle %u at %s/%s: %s '%.40s'", n, at_backend ? d->backend
+    tell("race-write %u at %s/%s: %s '%.40s'", n, at_backend ? d->backend
                                                          : d->frontend,
          at_backend ? "state" : key, path, value);
-    qxen_try(f->g, "meddle %u %s/%s %s %s", n,
+    qxen_try(f->g, "race-write %u %s/%s %s %s", n,
              at_backend ? d->backend : d->frontend,
              at_backend ? "state" : key, path, value);
 }
@@ -1065,7 +1065,7 @@ static void act_ask(Fuzz *f, GRand *r)
 /* Where QEMU emulates Xen, this announces before the parameter is set */
 static void set_param(Fuzz *f, const char *value)
 {
-    bool tells = f->tells_callback && strcmp(value, "0") &&
+    bool tells = f->callback_notifier && strcmp(value, "0") &&
                  strcmp(value, "fail");
 
     look_before(f);
@@ -1237,7 +1237,7 @@ static void act_handoff(Fuzz *f, GRand *r)
 {
     unsigned int how = below(r, BY_REQUEST + 1), n = 1 + below(r, 4);
 
-    if (f->os_up || !f->tame || (how == BY_CALLBACK && !f->tells_callback)) {
+    if (f->os_up || !f->tame || (how == BY_CALLBACK && !f->callback_notifier)) {
         return;
     }
     tell("all closed, reset, param 0");
@@ -1284,7 +1284,7 @@ static const struct {
     { 8, act_states },
     { 22, act_write },
     { 4, act_bogus },
-    { 4, act_meddle },
+    { 4, act_race_write },
     { 3, act_remove },
     { 5, act_plug },
     { 1, act_libxl },
@@ -1392,7 +1392,7 @@ static void os_comes_up(Fuzz *f, GRand *r)
     };
 
     /* before the OS could adopt it, it would be gone */
-    adopt &= !f->tells_callback;
+    adopt &= !f->callback_notifier;
     tell("an OS with %s comes up, announced by %u at %u, adopt=%d armed=%d",
          d->name, how, when, adopt, armed);
     if (armed) {
@@ -1450,7 +1450,7 @@ static Fuzz *fuzz_new(GRand *r)
     f->tame = percent(r, 25);
     f->scrub = percent(r, 90);
     f->guest_log = percent(r, 80);
-    f->tells_callback = percent(r, 25);
+    f->callback_notifier = percent(r, 25);
     f->param = "0";
     f->grant_version = 1;
     f->grant_frames = ALL_FRAMES;
@@ -1465,7 +1465,7 @@ static Fuzz *fuzz_new(GRand *r)
         "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
         "-object memory-backend-memfd,id=ram,size=64M,share=on "
         "-object iothread,id=io0 "
-        "-device xen-loopback,id=lo,tells-callback=%s "
+        "-device xen-loopback,id=lo,callback-notifier=%s "
         "-device xen-fw-handoff,id=ho,timeout-ms=50,scrub-grants=%s,"
         "guest-log=%s -device xen-platform,addr=%d "
         "-blockdev driver=file,filename=%s,node-name=d0,read-only=on "
@@ -1477,7 +1477,7 @@ static Fuzz *fuzz_new(GRand *r)
         "-netdev dgram,id=n0,local.type=fd,local.str=%d "
         "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 "
         "-chardev null,id=c1 -device xen-console,chardev=c1,idx=1 2>%s",
-        f->bios, f->tells_callback ? "on" : "off", f->scrub ? "on" : "off",
+        f->bios, f->callback_notifier ? "on" : "off", f->scrub ? "on" : "off",
         f->guest_log ? "on" : "off", PLATFORM_SLOT, f->disk[0], f->disk[1],
         f->wire[1], f->log);
     qtest_add_abrt_handler(on_abort, f);
@@ -1551,7 +1551,7 @@ static void check_leaks(Fuzz *f)
     do {
         bool closed = true;
 
-        /* meddlers may be at work, but each of them only so often */
+        /* race-writes may be at work, but each of them only so often */
         for (unsigned int i = 0; i < FIRST_REMOTE; i++) {
             closed &= close_device(f, &f->device[i], 1000);
         }

@@ -8,7 +8,6 @@
 #include "qemu/atomic.h"
 #include "qemu/bswap.h"
 #include "qemu/cutils.h"
-#include "qobject/qdict.h"
 #include "hw/xen/xen.h"
 #include "hw/block/xen_blkif.h"
 #include "hw/xen/interface/hvm/params.h"
@@ -88,66 +87,69 @@ static unsigned int to_number(const char *value)
 
 /* --- the loopback's commands --------------------------------------------- */
 
-static bool run(QXenGuest *g, const char *command, char **error)
+/* Returns whether it succeeded; @result is its result or why it was refused */
+static bool run(QXenGuest *g, const char *command, char **result)
 {
-    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'qom-set', 'arguments': {"
-                           " 'path': '/machine/peripheral/lo',"
-                           " 'property': 'command', 'value': %s}}", command);
-    QDict *err = qdict_get_qdict(rsp, "error");
-    bool ok = !err;
+    g_autofree char *encoded =
+        g_uri_escape_string(command, " " G_URI_RESERVED_CHARS_ALLOWED_IN_PATH,
+                            false);
+    g_autofree char *reply = NULL;
+    bool ok = qtest_command(g->qts, &reply, "xen-loopback %s", encoded);
 
-    if (err && error) {
-        *error = g_strdup(qdict_get_str(err, "desc"));
-    }
-    qobject_unref(rsp);
+    *result = g_uri_unescape_string(reply, NULL);
     return ok;
 }
 
 bool qxen_try(QXenGuest *g, const char *fmt, ...)
 {
     g_autofree char *command = NULL;
+    g_autofree char *result = NULL;
     va_list ap;
 
     va_start(ap, fmt);
     command = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    return run(g, command, NULL);
+    return run(g, command, &result);
+}
+
+static char *must_run(QXenGuest *g, const char *command)
+{
+    char *result;
+
+    if (!run(g, command, &result)) {
+        g_error("xen-loopback refuses '%s': %s", command, result);
+    }
+    return result;
 }
 
 void qxen_cmd(QXenGuest *g, const char *fmt, ...)
 {
     g_autofree char *command = NULL;
-    g_autofree char *error = NULL;
     va_list ap;
 
     va_start(ap, fmt);
     command = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    if (!run(g, command, &error)) {
-        g_error("xen-loopback refuses '%s': %s", command, error);
-    }
+    g_free(must_run(g, command));
 }
 
-char *qxen_result(QXenGuest *g)
+char *qxen_ask(QXenGuest *g, const char *fmt, ...)
 {
-    QDict *rsp = qtest_qmp(g->qts, "{'execute': 'qom-get', 'arguments': {"
-                           " 'path': '/machine/peripheral/lo',"
-                           " 'property': 'command'}}");
-    char *result = g_strdup(qdict_get_str(rsp, "return"));
+    g_autofree char *command = NULL;
+    va_list ap;
 
-    qobject_unref(rsp);
-    return result;
+    va_start(ap, fmt);
+    command = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    return must_run(g, command);
 }
 
 unsigned int qxen_stat(QXenGuest *g, const char *name)
 {
-    g_autofree char *result = NULL;
-    g_auto(GStrv) item = NULL;
+    g_autofree char *result = qxen_ask(g, "stat");
+    g_auto(GStrv) item = g_strsplit(result, " ", 0);
     size_t len = strlen(name);
 
-    qxen_cmd(g, "stat");
-    result = qxen_result(g);
-    item = g_strsplit(result, " ", 0);
     for (char **i = item; *i; i++) {
         if (!strncmp(*i, name, len) && (*i)[len] == '=') {
             return to_number(*i + len + 1);
@@ -374,7 +376,13 @@ void qxen_guest_write(QXenGuest *g, const char *path, const char *fmt, ...)
 
 char *qxen_read(QXenGuest *g, const char *path)
 {
-    return qxen_try(g, "read %s", path) ? qxen_result(g) : NULL;
+    g_autofree char *command = g_strdup_printf("read %s", path);
+    char *value;
+
+    if (!run(g, command, &value)) {
+        g_clear_pointer(&value, g_free);
+    }
+    return value;
 }
 
 bool qxen_exists(QXenGuest *g, const char *path)
@@ -389,12 +397,9 @@ static int compare_names(const void *a, const void *b)
 
 char **qxen_ls(QXenGuest *g, const char *path)
 {
-    g_autofree char *result = NULL;
-    char **names;
+    g_autofree char *result = qxen_ask(g, "ls %s", path);
+    char **names = g_strsplit(result, " ", 0);
 
-    qxen_cmd(g, "ls %s", path);
-    result = qxen_result(g);
-    names = g_strsplit(result, " ", 0);
     qsort(names, g_strv_length(names), sizeof(*names), compare_names);
     return names;
 }
@@ -466,11 +471,11 @@ void qxen_wait_state(QXenGuest *g, const char *path, XenbusState state)
     wait_states(g, path, state, state);
 }
 
-void qxen_remote(QXenGuest *g, const char *name, const char *options)
+void qxen_backend(QXenGuest *g, const char *name, const char *options)
 {
     g_auto(GStrv) part = g_strsplit(name, "/", 2);
 
-    qxen_cmd(g, "remote %s %s%s%s", part[0], part[1], *options ? " " : "",
+    qxen_cmd(g, "backend %s %s%s%s", part[0], part[1], *options ? " " : "",
              options);
 }
 

@@ -180,12 +180,15 @@ bool qxen_try(QXenGuest *g, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 void qxen_cmd(QXenGuest *g, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 /**
- * qxen_result:
+ * qxen_ask:
  * @g: the guest
+ * @fmt: a command of xen-loopback, with its arguments
  *
- * Returns: the result of the last command that succeeded; g_free() it
+ * Run a command that has to succeed.
+ *
+ * Returns: its result; g_free() it
  */
-char *qxen_result(QXenGuest *g);
+char *qxen_ask(QXenGuest *g, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 /**
  * qxen_stat:
@@ -407,14 +410,14 @@ XenbusState qxen_state(QXenGuest *g, const char *path);
 void qxen_wait_state(QXenGuest *g, const char *path, XenbusState state);
 
 /**
- * qxen_remote:
+ * qxen_backend:
  * @g: the guest
  * @name: of the new device: "vbd/51712", "vif/0" or "vscsi/0"
- * @options: of xen-loopback's command "remote", may be empty
+ * @options: of xen-loopback's command "backend", may be empty
  *
  * Make a device with a backend outside of QEMU.  It connects but moves no data.
  */
-void qxen_remote(QXenGuest *g, const char *name, const char *options);
+void qxen_backend(QXenGuest *g, const char *name, const char *options);
 
 /* --- disks --------------------------------------------------------------- */
 
