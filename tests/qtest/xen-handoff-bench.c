@@ -15,8 +15,7 @@
 #include "qemu/osdep.h"
 #include "libqtest.h"
 #include "libqos/xen-frontend.h"
-#include "qobject/qdict.h"
-#include "qobject/qnum.h"
+#include "libqos/xen-handoff.h"
 
 /* A handoff of that many takes the test minutes to prepare, not the device */
 #define MANY          1000
@@ -28,52 +27,27 @@
 
 static int runs = 10, max_devices = 1024;
 
-typedef struct Bench {
-    QTestState *qts;
-    QXenGuest *g;
-    char *log, *bios;           /* files */
-} Bench;
-
-static Bench *bench_new(bool handoff, const char *devices)
+static QXenGuest *start(bool handoff, const char *devices)
 {
-    Bench *b = g_new0(Bench, 1);
+    QXenGuest *g =
+        qxen_machine_start("%s %s", handoff ? QXEN_HANDOFF ",timeout-ms=60000"
+                                            : "", devices);
 
-    b->log = qxen_temp_file("log", 0);
-    b->bios = qxen_temp_file("bios", 64 * 1024);
-    b->qts = qtest_initf(
-        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
-        "-object memory-backend-memfd,id=ram,size=64M,share=on "
-        "-device xen-loopback,id=lo %s -device xen-platform,addr=4 %s "
-        "2>%s", b->bios,
-        handoff ? "-device xen-fw-handoff,id=ho,timeout-ms=60000" : "",
-        devices, b->log);
-    b->g = qxen_guest_init(b->qts);
-    b->g->no_quota = true;
-    return b;
-}
-
-static void bench_free(Bench *b)
-{
-    qxen_guest_free(b->g);
-    qtest_quit(b->qts);
-    unlink(b->log);
-    unlink(b->bios);
-    g_free(b->log);
-    g_free(b->bios);
-    g_free(b);
+    g->no_quota = true;
+    return g;
 }
 
 /* What QEMU has asked of xenstore: "open=1 watch=5 ..." */
-static char *ops_so_far(Bench *b)
+static char *ops_so_far(QXenGuest *g)
 {
-    return qxen_ask(b->g, "ops");
+    return qxen_ask(g, "ops");
 }
 
 /* So many writes to a port, in nanoseconds; @ops as they are at their end */
-static int64_t out(Bench *b, unsigned int size, unsigned int port,
+static int64_t out(QXenGuest *g, unsigned int size, unsigned int port,
                    unsigned int count, char **ops)
 {
-    g_autofree char *result = qxen_ask(b->g, "port-writes %u %u %u", size, port,
+    g_autofree char *result = qxen_ask(g, "port-writes %u %u %u", size, port,
                                        count);
     char *rest;
     int64_t ns;
@@ -86,22 +60,11 @@ static int64_t out(Bench *b, unsigned int size, unsigned int port,
 }
 
 /* Until all events of watches have arrived and nothing follows from them */
-static void settle(Bench *b)
+static void settle(QXenGuest *g)
 {
-    while (qxen_stat(b->g, "events")) {
+    while (qxen_stat(g, "events")) {
         g_usleep(1000);
     }
-}
-
-static int64_t told(Bench *b, const char *property)
-{
-    QDict *rsp = qtest_qmp(b->qts, "{'execute': 'qom-get', 'arguments': {"
-                           " 'path': '/machine/peripheral/ho',"
-                           " 'property': %s}}", property);
-    int64_t value = qnum_get_int(qobject_to(QNum, qdict_get(rsp, "return")));
-
-    qobject_unref(rsp);
-    return value;
 }
 
 static unsigned int count_ops(const char *ops)
@@ -155,28 +118,28 @@ static char *device_name(const struct Backend *backend, unsigned int i)
                                             : 1 << 28 | i << 8);
 }
 
-static Bench *bench_with(const struct Backend *backend, unsigned int devices,
-                         bool handoff)
+static QXenGuest *start_with(const struct Backend *backend,
+                             unsigned int devices, bool handoff)
 {
     g_autoptr(GString) args = g_string_new("");
-    Bench *b;
+    QXenGuest *g;
 
     for (unsigned int i = 0; i < devices && backend->local; i++) {
         g_string_append_printf(args, "-blockdev null-co,node-name=d%u "
                                "-device xen-disk,drive=d%u,vdev=d%u ", i, i, i);
     }
-    b = bench_new(handoff, args->str);
+    g = start(handoff, args->str);
     for (unsigned int i = 0; i < devices && !backend->local; i++) {
         g_autofree char *name = device_name(backend, i);
 
-        qxen_backend(b->g, name, backend->options);
+        qxen_backend_new(g, name, backend->options);
     }
-    settle(b);
-    return b;
+    settle(g);
+    return g;
 }
 
 /* The firmware: all of them, then it waits for all of them */
-static void connect_all(Bench *b, const struct Backend *backend,
+static void connect_all(QXenGuest *g, const struct Backend *backend,
                         unsigned int devices)
 {
     const QXenConnect how = { .over = true, .no_wait = true };
@@ -185,46 +148,46 @@ static void connect_all(Bench *b, const struct Backend *backend,
         g_autofree char *name = device_name(backend, i);
         g_autofree char *state = g_strdup_printf(QXEN_DEVICES "%s/state", name);
 
-        qxen_vbd_abandon(qxen_vbd_connect(b->g, name, &how));
+        qxen_vbd_abandon(qxen_vbd_connect(g, name, &how));
     }
-    while (qxen_stat(b->g, "maps") < devices) {
+    while (qxen_stat(g, "maps") < devices) {
         g_usleep(1000);
     }
     for (unsigned int i = 0; i < devices; i++) {
         g_autofree char *name = device_name(backend, i);
         g_autofree char *state = g_strdup_printf(QXEN_DEVICES "%s/state", name);
 
-        qxen_guest_write(b->g, state, "%d", XenbusStateConnected);
+        qxen_guest_write(g, state, "%d", XenbusStateConnected);
     }
-    settle(b);
-    g_assert_cmpuint(qxen_stat(b->g, "maps"), ==, devices);
+    settle(g);
+    g_assert_cmpuint(qxen_stat(g, "maps"), ==, devices);
 }
 
 static void measure_handoff(const struct Backend *backend, unsigned int devices)
 {
-    Bench *b = bench_with(backend, devices, true);
+    QXenGuest *g = start_with(backend, devices, true);
     unsigned int n = devices < MANY ? runs : MIN(runs, RUNS_OF_MANY);
     /* what a guest has to give away is there again when all is handed off */
-    const QXenGuest fresh = *b->g;
+    const QXenGuest fresh = *g;
 
     for (unsigned int run = 0; run < n; run++) {
         g_autofree char *before = NULL, *after = NULL, *settled = NULL;
         g_autofree char *during_ops = NULL, *after_ops = NULL;
         int64_t ns, since;
 
-        *b->g = fresh;
-        qtest_system_reset(b->qts);
-        connect_all(b, backend, devices);
-        before = ops_so_far(b);
-        ns = out(b, 2, 0x12, 1, &after);
+        *g = fresh;
+        qtest_system_reset(g->qts);
+        connect_all(g, backend, devices);
+        before = ops_so_far(g);
+        ns = out(g, 2, 0x12, 1, &after);
         since = g_get_monotonic_time();
-        settle(b);
+        settle(g);
         since = g_get_monotonic_time() - since;
-        settled = ops_so_far(b);
-        if (told(b, "handed-off") != devices) {
-            g_error("not all were handed off, see %s", b->log);
+        settled = ops_so_far(g);
+        if (qxen_handoff_count(g->qts, "handed-off") != devices) {
+            g_error("not all were handed off, see %s", g->log);
         }
-        g_assert_cmpuint(qxen_stat(b->g, "maps"), ==, 0);
+        g_assert_cmpuint(qxen_stat(g, "maps"), ==, 0);
         during_ops = ops_between(before, after);
         after_ops = ops_between(after, settled);
         printf("{\"what\": \"handoff\", \"backend\": \"%s\", \"devices\": %u, "
@@ -233,29 +196,29 @@ static void measure_handoff(const struct Backend *backend, unsigned int devices)
                ns, since, during_ops, after_ops);
         fflush(stdout);
     }
-    bench_free(b);
+    qxen_machine_stop(g);
 }
 
 /* Which operations, for one frontend, in their order */
 static void measure_operations(const struct Backend *backend)
 {
-    Bench *b = bench_with(backend, 1, true);
+    QXenGuest *g = start_with(backend, 1, true);
     g_autofree char *before = NULL, *after = NULL, *list = NULL, *all = NULL;
     g_auto(GStrv) op = NULL;
 
-    connect_all(b, backend, 1);
-    before = ops_so_far(b);
-    qxen_cmd(b->g, "record on");
-    out(b, 2, 0x12, 1, &after);
-    settle(b);
-    list = qxen_ask(b->g, "record off");
+    connect_all(g, backend, 1);
+    before = ops_so_far(g);
+    qxen_cmd(g, "record on");
+    out(g, 2, 0x12, 1, &after);
+    settle(g);
+    list = qxen_ask(g, "record off");
     op = g_strsplit(g_strstrip(list), "\n", 0);
     all = g_strjoinv("\", \"", op);
     printf("{\"what\": \"operations\", \"backend\": \"%s\", "
            "\"during\": %u, \"list\": [\"%s\"]}\n", backend->name,
            count_ops(after) - count_ops(before), all);
     fflush(stdout);
-    bench_free(b);
+    qxen_machine_stop(g);
 }
 
 /* --- what is paid when there is nothing to do ----------------------------- */
@@ -264,36 +227,37 @@ static void measure_operations(const struct Backend *backend)
                  "-device xen-disk,drive=d0,vdev=xvda"
 
 /* Each of many writes */
-static double out_many(Bench *b, unsigned int size, unsigned int port)
+static double out_many(QXenGuest *g, unsigned int size, unsigned int port)
 {
     int64_t best = INT64_MAX;
 
     for (int i = 0; i < BATCHES; i++) {
-        best = MIN(best, out(b, size, port, BATCH, NULL));
+        best = MIN(best, out(g, size, port, BATCH, NULL));
     }
     return best / (double)BATCH;
 }
 
 static void measure_write(bool handoff, unsigned int run)
 {
-    Bench *b = bench_new(handoff, ONE_DISK);
+    QXenGuest *g = start(handoff, ONE_DISK);
     int64_t first, again = INT64_MAX, second, socket;
     double plain, log_byte;
 
-    settle(b);
-    first = out(b, 2, 0x12, 1, NULL);
+    settle(g);
+    first = out(g, 2, 0x12, 1, NULL);
     /* code and data are in the caches by now */
     for (int i = 0; i < BATCHES; i++) {
-        qtest_system_reset(b->qts);
-        settle(b);
-        again = MIN(again, out(b, 2, 0x12, 1, NULL));
+        qtest_system_reset(g->qts);
+        settle(g);
+        again = MIN(again, out(g, 2, 0x12, 1, NULL));
     }
-    second = out(b, 2, 0x12, 1, NULL);
-    plain = out_many(b, 2, 0x12);
-    log_byte = out_many(b, 1, 0x12);
+    second = out(g, 2, 0x12, 1, NULL);
+    plain = out_many(g, 2, 0x12);
+    log_byte = out_many(g, 1, 0x12);
     socket = g_get_monotonic_time();
     for (int i = 0; i < 1000; i++) {
-        qtest_outw(b->qts, 0x12, 3);
+        /* not qxen_out(): one command of qtest is what is measured */
+        qtest_outw(g->qts, 0x12, 3);
     }
     socket = g_get_monotonic_time() - socket;
     printf("{\"what\": \"write\", \"device\": %s, \"run\": %u, "
@@ -303,16 +267,16 @@ static void measure_write(bool handoff, unsigned int run)
            "\"socket_ns\": %" PRId64 "}\n", handoff ? "true" : "false", run,
            first, again, second, plain, log_byte, socket);
     fflush(stdout);
-    bench_free(b);
+    qxen_machine_stop(g);
 }
 
 /* --- memory --------------------------------------------------------------- */
 
 /* What QEMU has allocated and used, in KiB */
-static unsigned int anonymous_memory(Bench *b)
+static unsigned int anonymous_memory(QXenGuest *g)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/status",
-                                            (int)qtest_pid(b->qts));
+                                            (int)qtest_pid(g->qts));
     g_autofree char *text = NULL;
     unsigned int kib;
     char *line;
@@ -327,16 +291,16 @@ static unsigned int anonymous_memory(Bench *b)
 static void measure_memory(bool handoff, unsigned int devices, unsigned int run)
 {
     const struct Backend *remote = &backends[1];
-    Bench *b = bench_with(remote, devices, handoff);
-    unsigned int rest = anonymous_memory(b), connected;
+    QXenGuest *g = start_with(remote, devices, handoff);
+    unsigned int rest = anonymous_memory(g), connected;
 
-    connect_all(b, remote, devices);
-    connected = anonymous_memory(b);
+    connect_all(g, remote, devices);
+    connected = anonymous_memory(g);
     printf("{\"what\": \"memory\", \"device\": %s, \"devices\": %u, "
            "\"run\": %u, \"rest_kib\": %u, \"connected_kib\": %u}\n",
            handoff ? "true" : "false", devices, run, rest, connected);
     fflush(stdout);
-    bench_free(b);
+    qxen_machine_stop(g);
 }
 
 static void no_print(const char *text)

@@ -21,15 +21,13 @@
 #include "qemu/timer.h"
 #include "libqtest.h"
 #include "libqos/xen-frontend.h"
+#include "libqos/xen-handoff.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
-#include "qobject/qnum.h"
-#include "qobject/qstring.h"
 
 #define ACT_SECONDS   20        /* an act that takes longer hangs */
 #define SETTLE_MS     10000     /* what is closed must be closed by then */
 #define GLANCE_MS     5         /* who connects to garbage waits so long */
-#define PLATFORM_SLOT 4
 #define BAR0          0xc000    /* where we map xen-platform's BAR 0 */
 #define RING_SLOTS    32        /* of a disk's ring of one page */
 #define REQUEST       0x4657    /* the firmware's, as a product number */
@@ -82,7 +80,7 @@ typedef struct Told {
 typedef struct Fuzz {
     QTestState *qts;
     QXenGuest *g;
-    char *log, *bios, *disk[2]; /* files */
+    char *disk[2];              /* files */
     int wire[2];
     QXenOpen before;
     Device device[DEVICES];
@@ -140,7 +138,7 @@ static void on_abort(void *opaque)
     }
     said = true;
     fprintf(stderr, "fuzz: FAILED in seed %u, act %u: %s\n"
-            "fuzz: QEMU's log is %s\n", seed, act, doing, f->log);
+            "fuzz: QEMU's log is %s\n", seed, act, doing, f->g->log);
 }
 
 static void on_alarm(int sig)
@@ -249,7 +247,7 @@ static void forget(Device *d)
 
 static void plug(Fuzz *f, Device *d, const char *options)
 {
-    qxen_backend(f->g, d->name, options);
+    qxen_backend_new(f->g, d->name, options);
     d->domid = strcmp(options, "domain=3") ? 0 : 3;
     remember(f, d);
 }
@@ -319,30 +317,6 @@ static const char *const counter_name[COUNTERS] = {
     [LINES] = "guest-lines", [DROPPED] = "guest-lines-dropped",
 };
 
-static QObject *property(Fuzz *f, const char *name)
-{
-    QDict *rsp = qtest_qmp(f->qts, "{'execute': 'qom-get', 'arguments': {"
-                           " 'path': '/machine/peripheral/ho',"
-                           " 'property': %s}}", name);
-    QObject *value = qdict_get(rsp, "return");
-
-    if (!value) {
-        g_error("the property %s does not answer", name);
-    }
-    qobject_ref(value);
-    qobject_unref(rsp);
-    return value;
-}
-
-static char *string_property(Fuzz *f, const char *name)
-{
-    QObject *value = property(f, name);
-    char *string = g_strdup(qstring_get_str(qobject_to(QString, value)));
-
-    qobject_unref(value);
-    return string;
-}
-
 /* The index of @name, which must be one of @names */
 static size_t index_of(const char *name, const char *const *names, size_t n)
 {
@@ -375,7 +349,7 @@ static void check_connections(Fuzz *f)
     static const char *const owners[] = {
         "firmware", "os", "os-touched", "in-doubt",
     };
-    QObject *value = property(f, "connections");
+    QObject *value = qxen_handoff_get(f->qts, "connections");
     int64_t count[ACTIONS] = { 0 }, before_os = f->os_since;
     const QListEntry *e;
 
@@ -423,18 +397,15 @@ static void look_now(Fuzz *f, bool all)
 
     g_free(is->state);
     g_free(is->announcement);
-    is->state = string_property(f, "state");
-    is->announcement = string_property(f, "announcement");
+    is->state = qxen_handoff_string(f->qts, "state");
+    is->announcement = qxen_handoff_string(f->qts, "announcement");
     index_of(is->state, states, ARRAY_SIZE(states));
     g_assert_true(!strcmp(is->state, "done") == !!*is->announcement);
     if (!all) {
         return;
     }
     for (size_t i = 0; i < COUNTERS; i++) {
-        QObject *value = property(f, counter_name[i]);
-
-        is->counter[i] = qnum_get_int(qobject_to(QNum, value));
-        qobject_unref(value);
+        is->counter[i] = qxen_handoff_count(f->qts, counter_name[i]);
     }
     g_assert_true(is->counter[DURATION] || f->faulted || !sum_of_actions(is));
     g_assert_cmpint(is->counter[LINES] + is->counter[DROPPED], <=,
@@ -611,10 +582,9 @@ static void assert_as_reset(Fuzz *f)
 static unsigned int teardowns(Fuzz *f)
 {
     static const char said[] = "the firmware asks for a teardown";
-    g_autofree char *text = NULL;
+    g_autofree char *text = qxen_log(f->g);
     unsigned int n = 0;
 
-    g_assert_true(g_file_get_contents(f->log, &text, NULL, NULL));
     for (char *p = text; (p = strstr(p, said)); p++) {
         n++;
     }
@@ -631,7 +601,7 @@ static void ask(Fuzz *f)
     heeded = is_armed(&f->was) && f->asked < TEARDOWNS &&
              !strcmp(f->param, "0");
     f->asked += is_armed(&f->was);
-    qtest_outw(f->qts, 0x12, REQUEST);
+    qxen_out(f->qts, 2, 0x12, REQUEST);
     look_after(f);
     g_assert_cmpuint(teardowns(f), ==, n + heeded);
     assert_told_state(f, f->was.state);
@@ -958,12 +928,8 @@ static void access_port(Fuzz *f, bool write, unsigned int addr,
      */
     f->log_bytes += write && (size == 1 ? addr == 0x12
                                         : addr < 0x10 && addr + size > 0x12);
-    if (write && size == 1) {
-        qtest_outb(f->qts, addr, value);
-    } else if (write && size == 2) {
-        qtest_outw(f->qts, addr, value);
-    } else if (write) {
-        qtest_outl(f->qts, addr, value);
+    if (write) {
+        qxen_out(f->qts, size, addr, value);
     } else if (size == 1) {
         qtest_inb(f->qts, addr);
     } else if (size == 2) {
@@ -1100,7 +1066,7 @@ static void act_clock(Fuzz *f, GRand *r)
 
 static void map_bar(Fuzz *f)
 {
-    uint32_t config = 1u << 31 | PLATFORM_SLOT << 11;
+    uint32_t config = 1u << 31 | QXEN_PLATFORM_SLOT << 11;
 
     qtest_outl(f->qts, 0xcf8, config | 0x10);
     qtest_outl(f->qts, 0xcfc, BAR0);
@@ -1456,18 +1422,12 @@ static Fuzz *fuzz_new(GRand *r)
     f->grant_frames = ALL_FRAMES;
     f->kept = g_array_new(false, false, sizeof(Kept));
     f->os_device = one_of(r, os_devices);
-    f->log = qxen_temp_file("log", 0);
-    f->bios = qxen_temp_file("bios", 64 * 1024);
     f->disk[0] = qxen_temp_disk();
     f->disk[1] = qxen_temp_disk();
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM, 0, f->wire), ==, 0);
-    f->qts = qtest_initf(
-        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
-        "-object memory-backend-memfd,id=ram,size=64M,share=on "
-        "-object iothread,id=io0 "
-        "-device xen-loopback,id=lo,callback-notifier=%s "
-        "-device xen-fw-handoff,id=ho,timeout-ms=50,scrub-grants=%s,"
-        "guest-log=%s -device xen-platform,addr=%d "
+    f->g = qxen_machine_start(
+        QXEN_HANDOFF ",timeout-ms=50,scrub-grants=%s,guest-log=%s "
+        "-global xen-loopback.callback-notifier=%s -object iothread,id=io0 "
         "-blockdev driver=file,filename=%s,node-name=d0,read-only=on "
         "-device xen-disk,drive=d0,vdev=xvda "
         "-blockdev driver=file,filename=%s,node-name=d1,read-only=on "
@@ -1476,12 +1436,12 @@ static Fuzz *fuzz_new(GRand *r)
         "-device xen-disk,drive=d2,vdev=xvdc "
         "-netdev dgram,id=n0,local.type=fd,local.str=%d "
         "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 "
-        "-chardev null,id=c1 -device xen-console,chardev=c1,idx=1 2>%s",
-        f->bios, f->callback_notifier ? "on" : "off", f->scrub ? "on" : "off",
-        f->guest_log ? "on" : "off", PLATFORM_SLOT, f->disk[0], f->disk[1],
-        f->wire[1], f->log);
+        "-chardev null,id=c1 -device xen-console,chardev=c1,idx=1",
+        f->scrub ? "on" : "off", f->guest_log ? "on" : "off",
+        f->callback_notifier ? "on" : "off", f->disk[0], f->disk[1],
+        f->wire[1]);
+    f->qts = f->g->qts;
     qtest_add_abrt_handler(on_abort, f);
-    f->g = qxen_guest_init(f->qts);
     f->before = qxen_open(f->g);
     map_bar(f);
     look_now(f, true);
@@ -1568,8 +1528,7 @@ static void check_leaks(Fuzz *f)
 
 static void fuzz_free(Fuzz *f)
 {
-    qxen_guest_free(f->g);
-    qtest_quit(f->qts);
+    qxen_machine_stop(f->g);
     qtest_remove_abrt_handler(f);
     for (unsigned int i = 0; i < DEVICES; i++) {
         forget(&f->device[i]);
@@ -1580,10 +1539,6 @@ static void fuzz_free(Fuzz *f)
         g_free(f->disk[i]);
         close(f->wire[i]);
     }
-    unlink(f->log);
-    unlink(f->bios);
-    g_free(f->log);
-    g_free(f->bios);
     g_free(f->os_keys);
     g_array_unref(f->kept);
     g_free(f->was.state);

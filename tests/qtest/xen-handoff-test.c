@@ -19,18 +19,18 @@
 #include "libqos/pci.h"
 #include "libqos/pci-pc.h"
 #include "libqos/xen-frontend.h"
+#include "libqos/xen-handoff.h"
 #include "hw/xen/interface/xen.h"
 #include "hw/xen/interface/grant_table.h"
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
 #include "qobject/qlist.h"
-#include "qobject/qnum.h"
 
 #define XVDA      "vbd/51712"
 #define XVDB      "vbd/51728"
 #define FRONTEND  QXEN_DEVICES
 #define QDISK     "/local/domain/0/backend/qdisk/7/"
-#define PLATFORM_DEVFN QPCI_DEVFN(4, 0)
+#define PLATFORM_DEVFN QPCI_DEVFN(QXEN_PLATFORM_SLOT, 0)
 
 /* --- the stage ------------------------------------------------------------ */
 
@@ -38,33 +38,13 @@ typedef struct Story {
     QTestState *qts;
     QXenGuest *g;
     QPCIBus *pci;
-    char *log, *bios, *disk;    /* files */
+    char *disk;                 /* a file */
     QXenOpen before;            /* what is open when the guest starts */
     bool armed;                 /* with a watch of ours on device/ */
 } Story;
 
-static char *story_log(Story *s)
-{
-    char *text;
-
-    g_assert_true(g_file_get_contents(s->log, &text, NULL, NULL));
-    return text;
-}
-
-/* Is there the device, and does it wait for an announcement? */
-static bool is_armed(Story *s)
-{
-    QDict *rsp = qtest_qmp(s->qts, "{'execute': 'qom-get', 'arguments': "
-                           "{'path': '/machine/peripheral/ho', "
-                           "'property': 'state'}}");
-    bool armed = !g_strcmp0(qdict_get_try_str(rsp, "return"), "armed");
-
-    qobject_unref(rsp);
-    return armed;
-}
-
-/* Long enough for a busy machine; who waits for it says so */
-#define WITH_HANDOFF "-device xen-fw-handoff,id=ho,timeout-ms=60000 "
+/* Long enough for a busy machine; a story that waits for it says so */
+#define WITH_HANDOFF QXEN_HANDOFF ",timeout-ms=60000 "
 #define WITHOUT      ""
 
 static Story *story(const char *handoff, const char *fmt, ...)
@@ -78,18 +58,12 @@ static Story *story(const char *handoff, const char *fmt, ...)
     va_start(ap, fmt);
     extra = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    s->log = qxen_temp_file("log", 0);
-    s->bios = qxen_temp_file("bios", 64 * 1024);
     s->disk = qxen_temp_disk();
-    s->qts = qtest_initf(
-        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
-        "-object memory-backend-memfd,id=ram,size=64M,share=on "
-        "-device xen-loopback,id=lo %s -device xen-platform,addr=4 "
-        "-blockdev driver=file,filename=%s,node-name=file0 %s 2>%s",
-        s->bios, handoff, s->disk, extra, s->log);
-    s->g = qxen_guest_init(s->qts);
+    s->g = qxen_machine_start("%s -blockdev driver=file,filename=%s,"
+                              "node-name=file0 %s", handoff, s->disk, extra);
+    s->qts = s->g->qts;
     s->before = qxen_open(s->g);
-    s->armed = is_armed(s);
+    s->armed = qxen_handoff_is_armed(s->qts);
     s->pci = qpci_new_pc(s->qts, NULL);
     return s;
 }
@@ -100,7 +74,7 @@ static Story *story(const char *handoff, const char *fmt, ...)
 /* How often @what is in the log */
 static int log_count(Story *s, const char *what)
 {
-    g_autofree char *text = story_log(s);
+    g_autofree char *text = qxen_log(s->g);
     int n = 0;
 
     for (char *p = text; (p = strstr(p, what)); p++) {
@@ -111,32 +85,11 @@ static int log_count(Story *s, const char *what)
 
 #define assert_said(s, what) g_assert_cmpint(log_count(s, what), ==, 1)
 
-/* For scripts/test.py, which compares it with the grammar in the spec */
-static void show_log(Story *s)
-{
-    g_autofree char *text = story_log(s);
-    g_auto(GStrv) lines = g_strsplit(text, "\n", 0);
-
-    for (char **l = lines; *l; l++) {
-        const char *line = strstr(*l, "xen-fw-handoff: ");
-
-        if (line && !g_str_has_prefix(line, "xen-fw-handoff: guest: ")) {
-            g_test_message("%s", line);
-        }
-    }
-}
-
 static void story_free(Story *s)
 {
-    show_log(s);
     qpci_free_pc(s->pci);
-    qxen_guest_free(s->g);
-    qtest_quit(s->qts);
-    unlink(s->log);
-    unlink(s->bios);
+    qxen_machine_stop(s->g);
     unlink(s->disk);
-    g_free(s->log);
-    g_free(s->bios);
     g_free(s->disk);
     g_free(s);
 }
@@ -144,10 +97,11 @@ static void story_free(Story *s)
 /* The guest has closed what it had; the handoff, if there was one, its watch */
 static void story_end(Story *s)
 {
+    int armed = qxen_handoff_is_armed(s->qts) - s->armed;
     QXenOpen want = s->before;
 
-    want.watches += is_armed(s) - s->armed;
-    want.handles += is_armed(s) - s->armed;
+    want.watches += armed;
+    want.handles += armed;
     qxen_assert_open(s->g, &want);
     qxen_assert_untouched(s->g);
     story_free(s);
@@ -155,59 +109,14 @@ static void story_end(Story *s)
 
 /* --- what is asked again and again ---------------------------------------- */
 
-static char *backend_of(Story *s, const char *name)
-{
-    g_autofree char *key = g_strdup_printf(FRONTEND "%s/backend", name);
-
-    return qxen_read(s->g, key);
-}
-
-static void assert_states(Story *s, const char *name, XenbusState frontend,
-                          XenbusState backend)
-{
-    g_autofree char *fe = g_strdup_printf(FRONTEND "%s", name);
-    g_autofree char *be = backend_of(s, name);
-
-    g_assert_cmpint(qxen_state(s->g, fe), ==, frontend);
-    g_assert_cmpint(qxen_state(s->g, be), ==, backend);
-}
-
-static char *keys_of(Story *s, const char *name)
-{
-    g_autofree char *path = g_strdup_printf(FRONTEND "%s", name);
-
-    return qxen_keys(s->g, path);
-}
-
-static void set_key(Story *s, const char *name, const char *key,
-                    const char *value)
-{
-    g_autofree char *path = g_strdup_printf(FRONTEND "%s/%s", name, key);
-
-    qxen_guest_write(s->g, path, "%s", value);
-}
-
 static void assert_connected(Story *s, const char *name)
 {
-    assert_states(s, name, XenbusStateConnected, XenbusStateConnected);
+    qxen_assert_states(s->g, name, XenbusStateConnected, XenbusStateConnected);
 }
 
-/* As the toolstack made it */
 static void assert_handed_off(Story *s, const char *name, const char *keys)
 {
-    g_autofree char *path = g_strdup_printf(FRONTEND "%s", name);
-
-    assert_states(s, name, XenbusStateInitialising, XenbusStateInitWait);
-    qxen_assert_keys(s->g, path, keys);
-}
-
-static void assert_reads(QXenVbd *vbd, int sector)
-{
-    g_autofree char *want = g_strdup_printf("sector %d", sector);
-    char buf[QXEN_SECTOR_SIZE];
-
-    qxen_vbd_read(vbd, sector, 1, buf);
-    g_assert_cmpstr(buf, ==, want);
+    qxen_assert_fresh(s->g, name, keys);
 }
 
 /* A firmware that reads its disk and never closes it */
@@ -215,7 +124,7 @@ static void firmware_boots_from(Story *s, const char *name)
 {
     QXenVbd *vbd = qxen_vbd_connect(s->g, name, NULL);
 
-    assert_reads(vbd, 0);
+    qxen_vbd_assert_reads(vbd, 0);
     qxen_vbd_abandon(vbd);
 }
 
@@ -224,39 +133,26 @@ static void os_uses(Story *s, const char *name)
 {
     QXenVbd *vbd = qxen_vbd_connect(s->g, name, NULL);
 
-    assert_reads(vbd, 5);
+    qxen_vbd_assert_reads(vbd, 5);
     qxen_vbd_close(vbd);
 }
 
 static void announce(Story *s)
 {
-    qtest_outw(s->qts, 0x12, 3);
+    qxen_out(s->qts, 2, 0x12, 3);
 }
 
 /* --- what is told over QMP ------------------------------------------------ */
 
-static QObject *state_of(Story *s, const char *property)
-{
-    QDict *rsp = qtest_qmp(s->qts, "{'execute': 'qom-get', 'arguments': "
-                           "{'path': '/machine/peripheral/ho', "
-                           "'property': %s}}", property);
-    QObject *value = qdict_get(rsp, "return");
-
-    g_assert_nonnull(value);
-    qobject_ref(value);
-    qobject_unref(rsp);
-    return value;
-}
-
 /* Many at once wait for their turn to be looked at; asking ends the wait */
 static void look(Story *s)
 {
-    qobject_unref(state_of(s, "connections"));
+    qobject_unref(qxen_handoff_get(s->qts, "connections"));
 }
 
 static void assert_property(Story *s, const char *property, const char *want)
 {
-    QObject *value = state_of(s, property);
+    QObject *value = qxen_handoff_get(s->qts, property);
     g_autoptr(GString) text = qobject_to_json(value);
 
     g_assert_cmpstr(text->str, ==, want);
@@ -268,7 +164,7 @@ static void assert_connection(Story *s, size_t entries, size_t index,
                               const char *frontend, const char *owner,
                               const char *action, const char *backend)
 {
-    QObject *value = state_of(s, "connections");
+    QObject *value = qxen_handoff_get(s->qts, "connections");
     QList *list = qobject_to(QList, value);
     const QListEntry *e = qlist_first(list);
     QDict *dict;
@@ -358,22 +254,9 @@ static void do_access(Story *s, const Access *a)
             qpci_io_readb(dev, bar, addr);
             qpci_io_readl(dev, bar, addr);
         }
-    } else if (a->where == PORT) {
-        switch (a->size) {
-        case 1:
-            qtest_outb(s->qts, a->addr, a->value);
-            break;
-        case 2:
-            qtest_outw(s->qts, a->addr, a->value);
-            break;
-        case 4:
-            qtest_outl(s->qts, a->addr, a->value);
-            break;
-        }
-    } else if (a->size == 1) {
-        qpci_io_writeb(dev, bar, a->addr, a->value);
     } else {
-        qpci_io_writel(dev, bar, a->addr, a->value);
+        qxen_out(s->qts, a->size, (a->where == BAR ? bar.addr : 0) + a->addr,
+                 a->value);
     }
     qpci_iounmap(dev, bar);
     g_free(dev);
@@ -383,7 +266,7 @@ static void test_access(const void *data)
 {
     const Access *a = data;
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
     do_access(s, a);
@@ -415,7 +298,7 @@ static char *forwarded(const char *handoff)
                                qtest_inb(s->qts, 0x10),
                                qtest_inb(s->qts, 0x12));
     }
-    text = story_log(s);
+    text = qxen_log(s->g);
     lines = g_strsplit(text, "\n", 0);
     for (char **l = lines; *l; l++) {
         const char *addr = strstr(*l, " addr ");
@@ -454,13 +337,13 @@ static void test_forwarding(void)
 static void test_unplug(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK "-device rtl8139,addr=5,romfile= ");
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QPCIDevice *nic = qpci_device_find(s->pci, QPCI_DEVFN(5, 0));
 
     g_assert_nonnull(nic);
     g_free(nic);
     firmware_boots_from(s, XVDA);
-    qtest_outw(s->qts, 0x10, 2);
+    qxen_out(s->qts, 2, 0x10, 2);
     assert_handed_off(s, XVDA, keys);
     g_assert_null(qpci_device_find(s->pci, QPCI_DEVFN(5, 0)));
     story_end(s);
@@ -471,14 +354,14 @@ static void test_unplug(void)
 static void test_linux(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
-    qtest_outw(s->qts, 0x12, 3);
+    qxen_out(s->qts, 2, 0x12, 3);
     assert_handed_off(s, XVDA, keys);
     qxen_take_over(s->g);
-    qtest_outl(s->qts, 0x10, 1);
-    qtest_outw(s->qts, 0x10, 7);
+    qxen_out(s->qts, 4, 0x10, 1);
+    qxen_out(s->qts, 2, 0x10, 7);
     assert_said(s, "xen-fw-handoff: followed by build number 1 at port 0x10");
     assert_said(s, "xen-fw-handoff: followed by unplug mask 0x7 at port 0x10");
     qxen_be_os(s->g);
@@ -493,11 +376,11 @@ static void test_linux(void)
 static void test_freebsd(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
     qxen_be_os(s->g);
-    qtest_outw(s->qts, 0x10, 7);
+    qxen_out(s->qts, 2, 0x10, 7);
     assert_handed_off(s, XVDA, keys);
     qxen_take_over(s->g);
     os_uses(s, XVDA);
@@ -507,10 +390,10 @@ static void test_freebsd(void)
 static void test_netbsd(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
-    qtest_outw(s->qts, 0x10, 3);
+    qxen_out(s->qts, 2, 0x10, 3);
     assert_handed_off(s, XVDA, keys);
     qxen_take_over(s->g);
     qxen_be_os(s->g);
@@ -527,13 +410,13 @@ static void test_openbsd(void)
 
     qxen_be_os(s->g);
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     live = qxen_open(s->g);
-    qtest_outw(s->qts, 0x10, 3);
+    qxen_out(s->qts, 2, 0x10, 3);
     assert_connected(s, XVDA);
     g_assert_cmpint(qxen_stat(s->g, "maps"), ==, live.maps);
     g_assert_cmpint(qxen_stat(s->g, "ports"), ==, live.ports);
-    assert_reads(vbd, 2);
+    qxen_vbd_assert_reads(vbd, 2);
     assert_said(s, XVDA ": left alone in state Connected: the OS connected it");
     qxen_vbd_close(vbd);
     story_end(s);
@@ -544,27 +427,27 @@ static void test_windows(void)
 {
     static const char line[] = "XEN|DllInitialize\n";
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd;
 
     firmware_boots_from(s, XVDA);
-    qtest_outb(s->qts, 0x12, line[0]);
+    qxen_out(s->qts, 1, 0x12, line[0]);
     assert_handed_off(s, XVDA, keys);
     qxen_take_over(s->g);
     for (const char *p = line + 1; *p; p++) {
-        qtest_outb(s->qts, 0x12, *p);
+        qxen_out(s->qts, 1, 0x12, *p);
     }
-    qtest_outw(s->qts, 0x12, 0xffff);
-    qtest_outl(s->qts, 0x10, 9);
-    qtest_outw(s->qts, 0x10, 1);
-    qtest_outw(s->qts, 0x10, 2);
+    qxen_out(s->qts, 2, 0x12, 0xffff);
+    qxen_out(s->qts, 4, 0x10, 9);
+    qxen_out(s->qts, 2, 0x10, 1);
+    qxen_out(s->qts, 2, 0x10, 2);
     qxen_be_os(s->g);
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     for (const char *p = line; *p; p++) {
-        qtest_outb(s->qts, 0x12, *p);
+        qxen_out(s->qts, 1, 0x12, *p);
     }
-    assert_reads(vbd, 2);
+    qxen_vbd_assert_reads(vbd, 2);
     qxen_vbd_close(vbd);
     assert_said(s, "announced");
     story_end(s);
@@ -574,14 +457,14 @@ static void test_windows(void)
 static void test_gplpv(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd;
 
     firmware_boots_from(s, XVDA);
     for (int i = 0; i < 2; i++) {
-        qtest_outw(s->qts, 0x12, 2);
-        qtest_outl(s->qts, 0x10, 1);
-        qtest_outw(s->qts, 0x10, 3);
+        qxen_out(s->qts, 2, 0x12, 2);
+        qxen_out(s->qts, 4, 0x10, 1);
+        qxen_out(s->qts, 2, 0x10, 3);
         if (i == 0) {
             assert_handed_off(s, XVDA, keys);
             qxen_take_over(s->g);
@@ -589,7 +472,7 @@ static void test_gplpv(void)
             vbd = qxen_vbd_connect(s->g, XVDA, NULL);
         }
         assert_connected(s, XVDA);
-        assert_reads(vbd, i);
+        qxen_vbd_assert_reads(vbd, i);
     }
     qxen_vbd_close(vbd);
     story_end(s);
@@ -599,7 +482,7 @@ static void test_gplpv(void)
 static void test_param_only(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd;
 
     firmware_boots_from(s, XVDA);
@@ -613,7 +496,7 @@ static void test_param_only(void)
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
     qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
     announce(s);
-    assert_reads(vbd, 5);
+    qxen_vbd_assert_reads(vbd, 5);
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -622,7 +505,7 @@ static void test_param_only(void)
 static void test_param_only_quick(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
     qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
@@ -643,7 +526,7 @@ static void test_param_only_clean(void)
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
     qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
     assert_connected(s, XVDA);
-    assert_reads(vbd, 5);
+    qxen_vbd_assert_reads(vbd, 5);
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -652,10 +535,10 @@ static void test_param_only_clean(void)
 static void test_firmware_closes(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
 
-    assert_reads(vbd, 0);
+    qxen_vbd_assert_reads(vbd, 0);
     qxen_vbd_close(vbd);
     qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
     announce(s);
@@ -675,7 +558,8 @@ static void test_os_over_firmware(void)
     qxen_be_os(s->g);
     vbd = qxen_vbd_connect(s->g, XVDA, &over);
     announce(s);
-    assert_states(s, XVDA, XenbusStateInitialised, XenbusStateConnected);
+    qxen_assert_states(s->g, XVDA, XenbusStateInitialised,
+                       XenbusStateConnected);
     assert_said(s, XVDA ": left alone in state Initialised: it has changed "
                 "since the OS is running");
     qxen_vbd_close(vbd);
@@ -691,13 +575,13 @@ static void test_os_over_firmware_unseen(void)
     Story *s = story(WITH_HANDOFF, ONE_DISK);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
 
-    assert_reads(vbd, 0);
+    qxen_vbd_assert_reads(vbd, 0);
     qxen_be_os(s->g);
     qxen_cmd(s->g, "race-write 1 /local/domain/7/device " FRONTEND XVDA
              "/event-channel 77");
     announce(s);
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     assert_said(s, XVDA ": left alone in state Connected: it has changed "
                 "since the OS is running");
     qxen_vbd_close(vbd);
@@ -711,7 +595,7 @@ static void test_os_over_firmware_queue(void)
     QXenConnect queues = { .queues = 2 };
     QXenVif *vif;
 
-    qxen_backend(s->g, "vif/0", "");
+    qxen_backend_new(s->g, "vif/0", "");
     vif = qxen_vif_connect(s->g, "vif/0", &queues);
     qxen_be_os(s->g);
     qxen_cmd(s->g, "race-write 1 /local/domain/7/device " FRONTEND
@@ -735,8 +619,8 @@ static void test_os_is_quicker(const void *data)
     g_autofree char *backend = NULL;
     QXenVbd *vbd;
 
-    qxen_backend(s->g, XVDA, "");
-    backend = backend_of(s, XVDA);
+    qxen_backend_new(s->g, XVDA, "");
+    backend = qxen_backend_path(s->g, XVDA);
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
     qxen_be_os(s->g);
     qxen_cmd(s->g, "race-write 1 %s/%s " FRONTEND XVDA "/state 7", backend,
@@ -769,9 +653,9 @@ static void test_os_between(const void *data)
     g_autofree char *keys = NULL;
 
     if (!local) {
-        qxen_backend(s->g, XVDA, "");
+        qxen_backend_new(s->g, XVDA, "");
     }
-    keys = keys_of(s, XVDA);
+    keys = qxen_frontend_keys(s->g, XVDA);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     assert_property(s, "handed-off", "0");
     qxen_be_os(s->g);
@@ -798,7 +682,7 @@ static void test_both(void)
     Story *s = story(WITH_HANDOFF, ONE_DISK
                      "-blockdev driver=null-co,size=1048576,read-zeroes=on,"
                      "node-name=d1 -device xen-disk,drive=d1,vdev=xvdb ");
-    g_autofree char *keys = keys_of(s, XVDB);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDB);
     QXenVbd *vbd;
 
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
@@ -807,7 +691,7 @@ static void test_both(void)
     announce(s);
     assert_handed_off(s, XVDB, keys);
     assert_connected(s, XVDA);
-    assert_reads(vbd, 5);
+    qxen_vbd_assert_reads(vbd, 5);
     assert_said(s, "1 handed off, 0 given up, 0 failed, 1 left alone");
     qxen_vbd_close(vbd);
     story_end(s);
@@ -822,7 +706,7 @@ static void test_param_unreadable(void)
     qxen_param(s->g, "fail");
     announce(s);
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     assert_said(s, "every connection is left alone: cannot read "
                 "HVM_PARAM_CALLBACK_IRQ");
     qxen_param(s->g, "0");
@@ -837,12 +721,12 @@ static void test_state(const void *data)
 {
     unsigned int state = GPOINTER_TO_UINT(data);
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     g_autofree char *value = g_strdup_printf("%u", state);
-    g_autofree char *backend = backend_of(s, XVDA);
+    g_autofree char *backend = qxen_backend_path(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
-    set_key(s, XVDA, "state", value);
+    qxen_set_key(s->g, XVDA, "state", value);
     if (state == XenbusStateClosing || state == XenbusStateClosed) {
         qxen_wait_state(s->g, backend, state);
     }
@@ -876,10 +760,10 @@ static void test_half_closed(const void *data)
     Story *s = story(WITH_HANDOFF, "%s", "");
     g_autofree char *keys = NULL;
 
-    qxen_backend(s->g, name, "");
-    keys = keys_of(s, name);
+    qxen_backend_new(s->g, name, "");
+    keys = qxen_frontend_keys(s->g, name);
     firmware_leaves(s, name);
-    set_key(s, name, "state", "1");
+    qxen_set_key(s->g, name, "state", "1");
     announce(s);
     assert_handed_off(s, name, keys);
     g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 0);
@@ -898,15 +782,15 @@ static void test_closed_with_keys(const void *data)
     g_autofree char *keys = NULL, *backend = NULL;
 
     if (data) {
-        qxen_backend(s->g, name, "");
+        qxen_backend_new(s->g, name, "");
     }
-    keys = keys_of(s, name);
-    backend = backend_of(s, name);
+    keys = qxen_frontend_keys(s->g, name);
+    backend = qxen_backend_path(s->g, name);
     firmware_leaves(s, name);
-    set_key(s, name, "feature-no-csum-offload", "1");
-    set_key(s, name, "state", "6");
+    qxen_set_key(s->g, name, "feature-no-csum-offload", "1");
+    qxen_set_key(s->g, name, "state", "6");
     qxen_wait_state(s->g, backend, XenbusStateClosed);
-    set_key(s, name, "state", "1");
+    qxen_set_key(s->g, name, "state", "1");
     qxen_wait_state(s->g, backend, XenbusStateInitWait);
     announce(s);
     assert_handed_off(s, name, keys);
@@ -936,9 +820,9 @@ static void test_not_used(void)
     Story *s = story(WITH_HANDOFF, ONE_DISK
                      "-blockdev driver=null-co,size=1048576,read-zeroes=on,"
                      "node-name=d1 -device xen-disk,drive=d1,vdev=xvdb ");
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
-    qxen_backend(s->g, "vif/0", "");
+    qxen_backend_new(s->g, "vif/0", "");
     firmware_boots_from(s, XVDA);
     qxen_cmd(s->g, "record on");
     announce_at_once(s);
@@ -956,25 +840,26 @@ static void test_not_used(void)
 static void test_rest_with_os(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     g_autofree char *begun = NULL, *half = NULL;
 
-    qxen_backend(s->g, XVDB, "");
-    qxen_backend(s->g, "vbd/2000", "");
+    qxen_backend_new(s->g, XVDB, "");
+    qxen_backend_new(s->g, "vbd/2000", "");
     firmware_boots_from(s, XVDA);
     firmware_leaves(s, XVDB);
-    set_key(s, XVDB, "state", "1");
-    half = keys_of(s, XVDB);
+    qxen_set_key(s->g, XVDB, "state", "1");
+    half = qxen_frontend_keys(s->g, XVDB);
     qxen_be_os(s->g);
-    set_key(s, "vbd/2000", "ring-ref", "77");
-    set_key(s, "vbd/2000", "event-channel", "77");
-    begun = keys_of(s, "vbd/2000");
+    qxen_set_key(s->g, "vbd/2000", "ring-ref", "77");
+    qxen_set_key(s->g, "vbd/2000", "event-channel", "77");
+    begun = qxen_frontend_keys(s->g, "vbd/2000");
     qxen_cmd(s->g, "record on");
     announce(s);
     assert_not_written(s, "/device/vbd/51728/", "/device/vbd/2000/");
     assert_handed_off(s, XVDA, keys);
     assert_handed_off(s, "vbd/2000", begun);
-    assert_states(s, XVDB, XenbusStateInitialising, XenbusStateConnected);
+    qxen_assert_states(s->g, XVDB, XenbusStateInitialising,
+                       XenbusStateConnected);
     qxen_assert_keys(s->g, FRONTEND XVDB, half);
     story_free(s);
 }
@@ -984,7 +869,7 @@ static void connect_over_stale(Story *s, const char *options, bool queues)
 {
     uint32_t stale;
 
-    qxen_backend(s->g, XVDA, options);
+    qxen_backend_new(s->g, XVDA, options);
     stale = qxen_page_new(s->g, 0, false).ref;
     qxen_guest_write(s->g, FRONTEND XVDA "/ring-ref", "%u", stale);
     if (!queues) {
@@ -992,7 +877,7 @@ static void connect_over_stale(Story *s, const char *options, bool queues)
         g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 4);
         return;
     }
-    set_key(s, XVDA, "multi-queue-num-queues", "2");
+    qxen_set_key(s->g, XVDA, "multi-queue-num-queues", "2");
     for (int i = 0; i < 2; i++) {
         uint32_t ref = qxen_page_new(s->g, 0, false).ref;
         g_autofree char *dir = g_strdup_printf(FRONTEND XVDA "/queue-%d", i);
@@ -1002,11 +887,11 @@ static void connect_over_stale(Story *s, const char *options, bool queues)
         qxen_guest_write(s->g, ring, "%u", ref);
         qxen_guest_write(s->g, port, "%d", 100 + i);
     }
-    set_key(s, XVDA, "state", "3");
+    qxen_set_key(s->g, XVDA, "state", "3");
     while (qxen_stat(s->g, "maps") != 2) {
         g_usleep(100); /* until the backend has its turn */
     }
-    set_key(s, XVDA, "state", "4");
+    qxen_set_key(s->g, XVDA, "state", "4");
 }
 
 /*
@@ -1022,7 +907,8 @@ static void test_stale_ring(const void *data)
     announce(s);
     g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 0);
     g_assert_cmpint(qxen_stat(s->g, "ports"), ==, 0);
-    assert_states(s, XVDA, XenbusStateInitialising, XenbusStateInitWait);
+    qxen_assert_states(s->g, XVDA, XenbusStateInitialising,
+                       XenbusStateInitWait);
     assert_property(s, "handed-off", "1");
     story_end(s);
 }
@@ -1031,7 +917,7 @@ static void test_stale_ring(const void *data)
 static void test_race(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenConnect at_once = { .no_wait = true };
 
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, &at_once));
@@ -1052,7 +938,7 @@ static void test_inflight(const void *data)
                      "-device xen-disk,drive=d0,vdev=xvda%s ",
                      iothread ? "-object iothread,id=io0 " : "",
                      iothread ?: "");
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
     uint32_t before = qxen_vbd_responses(vbd);
 
@@ -1085,7 +971,7 @@ static void test_unplug_while_draining(void)
                      "-device xen-disk,drive=d0,vdev=xvda "
                      "-blockdev driver=null-co,size=1048576,read-zeroes=on,"
                      "node-name=d1 -device xen-disk,drive=d1,vdev=xvdb,id=d1 ");
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
 
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
@@ -1112,15 +998,15 @@ static void test_close_inflight(const void *data)
                      "-device xen-disk,drive=d0,vdev=xvda%s ",
                      iothread ? "-object iothread,id=io0 " : "",
                      iothread ?: "");
-    g_autofree char *backend = backend_of(s, XVDA);
+    g_autofree char *backend = qxen_backend_path(s->g, XVDA);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
 
     for (int i = 0; i < 8; i++) {
         qxen_vbd_submit(vbd, false, i, 8, NULL);
     }
-    set_key(s, XVDA, "state", "5");
+    qxen_set_key(s->g, XVDA, "state", "5");
     qxen_wait_state(s->g, backend, XenbusStateClosing);
-    set_key(s, XVDA, "state", "6");
+    qxen_set_key(s->g, XVDA, "state", "6");
     qxen_wait_state(s->g, backend, XenbusStateClosed);
     qxen_vbd_abandon(vbd);
     qxen_take_over(s->g);
@@ -1134,12 +1020,12 @@ static void test_close_in_handler(void)
 {
     Story *s = story(WITHOUT, "-object iothread,id=io0 "
                      "-device xen-disk,drive=file0,vdev=xvda,iothread=io0 ");
-    g_autofree char *backend = backend_of(s, XVDA);
+    g_autofree char *backend = qxen_backend_path(s->g, XVDA);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
 
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     qxen_cmd(s->g, "hold %u", vbd->fe.port);
-    set_key(s, XVDA, "state", "6");
+    qxen_set_key(s->g, XVDA, "state", "6");
     qxen_wait_state(s->g, backend, XenbusStateClosed);
     qxen_vbd_abandon(vbd);
     story_end(s);
@@ -1171,7 +1057,7 @@ static void test_close_in_drain(const void *data)
                      "-device xen-disk,drive=d0,vdev=xvda%s ",
                      iothread ? "-object iothread,id=io0 " : "",
                      iothread ?: "");
-    g_autofree char *backend = backend_of(s, XVDA);
+    g_autofree char *backend = qxen_backend_path(s->g, XVDA);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
 
     /* something to flush, then writes that wait for it, and are queued then */
@@ -1197,7 +1083,7 @@ static void test_backend_reset(void)
                      "read-zeroes=on,latency-ns=100000000,node-name=d0 "
                      "-device xen-disk,drive=d0,vdev=xvda "
                      "-device xen-disk,drive=file0,vdev=xvdb,id=gone ");
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
 
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
@@ -1206,7 +1092,7 @@ static void test_backend_reset(void)
     for (int i = 0; i < 8; i++) {
         qxen_vbd_submit(vbd, false, i, 8, NULL);
     }
-    set_key(s, XVDA, "ring-ref0", "8");
+    qxen_set_key(s->g, XVDA, "ring-ref0", "8");
     qtest_system_reset(s->qts);
     assert_handed_off(s, XVDA, keys);
     qxen_wait_state(s->g, QDISK "51728", XenbusStateUnknown);
@@ -1281,7 +1167,7 @@ static void test_hotplug(void)
         qxen_write(s->g, keys[i].node, "%s", keys[i].value);
     }
     qxen_wait_state(s->g, QDISK "51728", XenbusStateInitWait);
-    with_disk = keys_of(s, XVDB);
+    with_disk = qxen_frontend_keys(s->g, XVDB);
     firmware_boots_from(s, XVDB);
     announce(s);
     assert_handed_off(s, XVDB, with_disk);
@@ -1299,11 +1185,11 @@ static void test_hotplug(void)
 static void test_ring_pages(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenConnect how = { .ring_order = 2, .persistent = true };
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, &how);
 
-    assert_reads(vbd, 3);
+    qxen_vbd_assert_reads(vbd, 3);
     qxen_vbd_abandon(vbd);
     g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 4);
     announce(s);
@@ -1318,15 +1204,15 @@ static void test_ring_pages(void)
 static void test_keys(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
-    set_key(s, XVDA, "queue-0/tx-ring-ref", "8");
-    set_key(s, XVDA, "queue-0/event-channel", "8");
-    set_key(s, XVDA, "feature-no-csum-offload", "1");
-    set_key(s, XVDA, "ring-ref0", "8");
-    set_key(s, XVDA, "a/b/c/d", "deep");
-    set_key(s, XVDA, "empty", "");
+    qxen_set_key(s->g, XVDA, "queue-0/tx-ring-ref", "8");
+    qxen_set_key(s->g, XVDA, "queue-0/event-channel", "8");
+    qxen_set_key(s->g, XVDA, "feature-no-csum-offload", "1");
+    qxen_set_key(s->g, XVDA, "ring-ref0", "8");
+    qxen_set_key(s->g, XVDA, "a/b/c/d", "deep");
+    qxen_set_key(s->g, XVDA, "empty", "");
     announce(s);
     assert_handed_off(s, XVDA, keys);
     story_end(s);
@@ -1385,7 +1271,7 @@ static void test_nic(void)
     s = story(WITH_HANDOFF, "-netdev dgram,id=n0,local.type=fd,local.str=%d "
               "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 ",
               wire[1]);
-    keys = keys_of(s, "vif/0");
+    keys = qxen_frontend_keys(s->g, "vif/0");
     for (int pass = 0; pass < 2; pass++) {
         vif = qxen_vif_connect(s->g, "vif/0", NULL);
         qxen_vif_post(vif, 8);
@@ -1418,7 +1304,7 @@ static void test_console(void)
 {
     Story *s = story(WITH_HANDOFF, "-chardev null,id=c1 "
                      "-device xen-console,chardev=c1,idx=1 ");
-    g_autofree char *keys = keys_of(s, "console/1");
+    g_autofree char *keys = qxen_frontend_keys(s->g, "console/1");
     QXenConsole *con = qxen_console_connect(s->g, "console/1", NULL);
 
     qxen_console_write(con, "firmware", 8);
@@ -1440,8 +1326,8 @@ static void test_remote(const void *data)
     Story *s = story(WITH_HANDOFF, "%s", "");
     g_autofree char *keys = NULL;
 
-    qxen_backend(s->g, what[0], what[1] ?: "");
-    keys = keys_of(s, what[0]);
+    qxen_backend_new(s->g, what[0], what[1] ?: "");
+    keys = qxen_frontend_keys(s->g, what[0]);
     if (g_str_has_prefix(what[0], "vif")) {
         QXenConnect queues = { .queues = 4 };
 
@@ -1458,7 +1344,8 @@ static void test_remote(const void *data)
     if (g_str_has_prefix(what[0], "vscsi")) {
         g_autofree char *path = g_strdup_printf(FRONTEND "%s", what[0]);
 
-        assert_states(s, what[0], XenbusStateInitialising, XenbusStateClosed);
+        qxen_assert_states(s->g, what[0], XenbusStateInitialising,
+                           XenbusStateClosed);
         qxen_assert_keys(s->g, path, keys);
     } else {
         assert_handed_off(s, what[0], keys);
@@ -1485,7 +1372,7 @@ static void test_many(const void *data)
     for (unsigned int i = 0; i < disks; i++) {
         g_autofree char *name = g_strdup_printf("vbd/%u", 800000 + i);
 
-        qxen_backend(s->g, name, "delay-us=500");
+        qxen_backend_new(s->g, name, "delay-us=500");
         qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     }
     for (unsigned int i = 0; i < disks; i++) {
@@ -1514,7 +1401,7 @@ static void test_slow(void)
     for (int i = 0; i < 16; i++) {
         g_autofree char *name = g_strdup_printf("vbd/%d", 2000 + i);
 
-        qxen_backend(s->g, name, "delay-us=20000");
+        qxen_backend_new(s->g, name, "delay-us=20000");
         qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     }
     ops = qxen_stat(s->g, "ops");
@@ -1533,8 +1420,8 @@ static void test_cannot_watch(const void *data)
     Story *s = story(WITH_HANDOFF, "%s", "");
     g_autofree char *keys = NULL;
 
-    qxen_backend(s->g, XVDA, "delay-us=500");
-    keys = keys_of(s, XVDA);
+    qxen_backend_new(s->g, XVDA, "delay-us=500");
+    keys = qxen_frontend_keys(s->g, XVDA);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     qxen_cmd(s->g, "xs-fail %s %d", op, ENOSPC);
     announce(s);
@@ -1557,7 +1444,7 @@ static void test_once(void)
         do_access(s, &accesses[i]);
     }
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     assert_said(s, "announced");
     qxen_vbd_close(vbd);
     story_end(s);
@@ -1566,7 +1453,7 @@ static void test_once(void)
 static void test_reset(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     announce(s);
     qxen_be_os(s->g);
@@ -1601,7 +1488,7 @@ static void test_wakeup(void)
     qxen_param(s->g, "0");
     announce(s);
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     assert_said(s, "announced");
     assert_said(s, "armed");
     qxen_vbd_close(vbd);
@@ -1650,7 +1537,7 @@ static void save_to(Story *s, const char *file)
 /* What is connected now is handed off, or the OS's */
 static void restored(Story *s, bool armed)
 {
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
 
     announce(s);
@@ -1661,7 +1548,7 @@ static void restored(Story *s, bool armed)
         qxen_vbd_abandon(vbd);
     } else {
         assert_connected(s, XVDA);
-        assert_reads(vbd, 1);
+        qxen_vbd_assert_reads(vbd, 1);
         qxen_vbd_close(vbd);
     }
     story_end(s);
@@ -1787,17 +1674,17 @@ static const Fault faults[] = {
 
 static void fault_among(const Fault *fault, unsigned int healthy)
 {
-    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=1000 ", "%s", "");
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=1000 ", "%s", "");
     g_autofree char *said = NULL;
 
     for (unsigned int i = 0; i < healthy; i++) {
         g_autofree char *name = g_strdup_printf("vbd/%u", 2000 + i);
 
-        qxen_backend(s->g, name, "delay-us=200");
+        qxen_backend_new(s->g, name, "delay-us=200");
         look(s);
         qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     }
-    qxen_backend(s->g, "vbd/666", fault->option);
+    qxen_backend_new(s->g, "vbd/666", fault->option);
     look(s);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, "vbd/666", NULL));
     announce(s);
@@ -1808,7 +1695,8 @@ static void fault_among(const Fault *fault, unsigned int healthy)
     for (unsigned int i = 0; i < healthy; i++) {
         g_autofree char *name = g_strdup_printf("vbd/%u", 2000 + i);
 
-        assert_states(s, name, XenbusStateInitialising, XenbusStateInitWait);
+        qxen_assert_states(s->g, name, XenbusStateInitialising,
+                           XenbusStateInitWait);
     }
     said = g_strdup_printf("/local/domain/0/backend/vbd/7/666 %s", fault->said);
     assert_said(s, said);
@@ -1822,7 +1710,7 @@ static void test_destroyed(void)
 {
     Story *s = story(WITH_HANDOFF, "%s", "");
 
-    qxen_backend(s->g, XVDA, "fault=destroyed");
+    qxen_backend_new(s->g, XVDA, "fault=destroyed");
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     announce(s);
     g_assert_false(qxen_exists(s->g, FRONTEND XVDA));
@@ -1836,9 +1724,9 @@ static void test_destroyed(void)
  */
 static void test_dying(const void *data)
 {
-    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=100 ", "%s", "");
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
 
-    qxen_backend(s->g, XVDA, data);
+    qxen_backend_new(s->g, XVDA, data);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     announce(s);
     g_assert_false(qxen_exists(s->g, "/local/domain/7"));
@@ -1852,11 +1740,11 @@ static void test_dying_between(const void *data)
     unsigned int looks = 1;
 
     for (unsigned int nth = 0; nth <= looks; nth++) {
-        Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=20 ", "%s",
+        Story *s = story(QXEN_HANDOFF ",timeout-ms=20 ", "%s",
                          local);
 
         if (!*local) {
-            qxen_backend(s->g, XVDA, "domain=3");
+            qxen_backend_new(s->g, XVDA, "domain=3");
         }
         qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
         if (nth) {
@@ -1912,14 +1800,14 @@ static void test_backend_lies(void)
     Story *s = story(WITH_HANDOFF, "%s", "");
     g_autofree char *keys = NULL;
 
-    qxen_backend(s->g, XVDA, "");
-    qxen_backend(s->g, XVDB, "");
-    keys = keys_of(s, XVDA);
+    qxen_backend_new(s->g, XVDA, "");
+    qxen_backend_new(s->g, XVDB, "");
+    keys = qxen_frontend_keys(s->g, XVDA);
     for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
         /* libxl's own record decides where there is one */
         for (int libxl = 1; libxl >= 0; libxl--) {
             QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-            g_autofree char *truth = backend_of(s, XVDA);
+            g_autofree char *truth = qxen_backend_path(s->g, XVDA);
 
             if (!libxl) {
                 qxen_cmd(s->g, "rm /libxl/7/device/" XVDA "/backend");
@@ -1928,10 +1816,10 @@ static void test_backend_lies(void)
             /* dom0 writes it here: the guest's quota is below 4000 bytes */
             qxen_write(s->g, FRONTEND XVDA "/backend", "%s", lies[i]);
             announce(s);
-            set_key(s, XVDA, "backend", truth);
+            qxen_set_key(s->g, XVDA, "backend", truth);
             if (libxl) {
-                assert_states(s, XVDA, XenbusStateInitialising,
-                              XenbusStateInitWait);
+                qxen_assert_states(s->g, XVDA, XenbusStateInitialising,
+                                   XenbusStateInitWait);
                 qxen_vbd_abandon(vbd);
             } else {
                 assert_connected(s, XVDA);
@@ -1948,7 +1836,8 @@ static void test_backend_lies(void)
     qtest_system_reset(s->qts);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     announce(s);
-    assert_states(s, XVDA, XenbusStateInitialising, XenbusStateInitWait);
+    qxen_assert_states(s->g, XVDA, XenbusStateInitialising,
+                       XenbusStateInitWait);
     story_end(s);
 }
 
@@ -1962,12 +1851,12 @@ static void test_state_garbage(void)
     Story *s = story(WITH_HANDOFF, "%s", "");
     g_autofree char *keys = NULL;
 
-    qxen_backend(s->g, XVDA, "");
-    keys = keys_of(s, XVDA);
+    qxen_backend_new(s->g, XVDA, "");
+    keys = qxen_frontend_keys(s->g, XVDA);
     for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
         qtest_system_reset(s->qts);
         qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
-        set_key(s, XVDA, "state", states[i]);
+        qxen_set_key(s->g, XVDA, "state", states[i]);
         announce(s);
         assert_handed_off(s, XVDA, keys);
         g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 0);
@@ -2048,7 +1937,7 @@ static void test_legacy_backend(void)
 static void test_race_writes(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
     qxen_cmd(s->g, "race-write 3 " FRONTEND XVDA " " FRONTEND XVDA "/evil x");
@@ -2088,7 +1977,7 @@ static void test_many_writes(void)
     /* 10 MB of log: every byte there is, NULs and escapes, hardly a newline */
     qxen_cmd(s->g, "port-writes 1 0x12 10000000");
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     assert_said(s, "announced");
     qxen_vbd_close(vbd);
     story_end(s);
@@ -2098,7 +1987,7 @@ static void test_many_writes(void)
 static void talk_until_reset(Story *s)
 {
     for (int i = 0; i < 16; i++) {
-        qtest_outw(s->qts, 0x12, 0x4657);
+        qxen_out(s->qts, 2, 0x12, 0x4657);
     }
     announce(s);
     qtest_system_reset(s->qts);
@@ -2119,12 +2008,12 @@ static void test_reset_log(void)
     for (int i = 0; i < 20; i++) {
         talk_until_reset(s);
     }
-    text = story_log(s);
+    text = qxen_log(s->g);
     talk_until_reset(s);
-    after = story_log(s);
+    after = qxen_log(s->g);
     assert_property(s, "state", "\"armed\"");
     /* not all of that is for scripts/test.py */
-    g_assert_cmpint(truncate(s->log, 0), ==, 0);
+    g_assert_cmpint(truncate(s->g->log, 0), ==, 0);
     g_assert_cmpuint(strlen(text), <, 2 * 1024 * 1024);
     g_assert_cmpuint(strlen(after), ==, strlen(text));
     g_test_message("%s", g_strrstr(text, "xen-fw-handoff: "));
@@ -2138,7 +2027,7 @@ static void test_reset_log(void)
 /* Is it known over QMP as a connection of the firmware's? */
 static bool known(Story *s, const char *name)
 {
-    QObject *value = state_of(s, "connections");
+    QObject *value = qxen_handoff_get(s->qts, "connections");
     const QListEntry *e;
     bool found = false;
 
@@ -2180,10 +2069,10 @@ static void test_flood(const void *data)
     g_autofree char *keys = NULL, *keys2 = NULL;
     unsigned int ops;
 
-    qxen_backend(s->g, XVDA, "");
-    qxen_backend(s->g, XVDB, "");
-    keys = keys_of(s, XVDA);
-    keys2 = keys_of(s, XVDB);
+    qxen_backend_new(s->g, XVDA, "");
+    qxen_backend_new(s->g, XVDB, "");
+    keys = qxen_frontend_keys(s->g, XVDA);
+    keys2 = qxen_frontend_keys(s->g, XVDB);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     wait_known(s, XVDA);
     ops = qxen_stat(s->g, "ops");
@@ -2213,8 +2102,8 @@ static void test_flood_paced(void)
     g_autofree char *keys = NULL;
     unsigned int ops;
 
-    qxen_backend(s->g, XVDA, "");
-    keys = keys_of(s, XVDA);
+    qxen_backend_new(s->g, XVDA, "");
+    keys = qxen_frontend_keys(s->g, XVDA);
     qxen_cmd(s->g, "race-write 100000 " FRONTEND XVDA " " FRONTEND XVDA " x");
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     wait_known(s, XVDA);
@@ -2243,7 +2132,7 @@ static unsigned int guest_events(Story *s)
 /* As a firmware does that never reads what its ring has for it */
 static void firmware_watches(Story *s)
 {
-    g_autofree char *backend = backend_of(s, XVDA);
+    g_autofree char *backend = qxen_backend_path(s->g, XVDA);
 
     qxen_cmd(s->g, "guest-watch device fw");
     qxen_cmd(s->g, "guest-watch %s/state fw", backend);
@@ -2266,9 +2155,9 @@ static void test_xenstore_reset(const void *data)
     g_autofree char *keys = NULL, *tid = NULL;
 
     if (!*local) {
-        qxen_backend(s->g, XVDA, "");
+        qxen_backend_new(s->g, XVDA, "");
     }
-    keys = keys_of(s, XVDA);
+    keys = qxen_frontend_keys(s->g, XVDA);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     firmware_watches(s);
     tid = guest_transaction(s);
@@ -2277,15 +2166,15 @@ static void test_xenstore_reset(const void *data)
     g_assert_cmpint(guest_events(s), ==, 0);
     g_assert_cmpint(qxen_stat(s->g, "resets"), ==, 1);
     assert_handed_off(s, XVDA, keys);
-    set_key(s, XVDA, "hello", "1");
+    qxen_set_key(s->g, XVDA, "hello", "1");
     g_assert_cmpint(guest_events(s), ==, 0);
     g_assert_false(qxen_try(s->g, "guest-read %s " FRONTEND XVDA "/state",
                             tid));
     /* the OS's are nobody else's */
     qxen_cmd(s->g, "guest-watch device os");
-    qtest_outw(s->qts, 0x10, 7);
+    qxen_out(s->qts, 2, 0x10, 7);
     g_assert_cmpint(guest_events(s), ==, 1);
-    set_key(s, XVDA, "hello", "2");
+    qxen_set_key(s->g, XVDA, "hello", "2");
     g_assert_cmpint(guest_events(s), ==, 1);
     g_assert_cmpint(qxen_stat(s->g, "resets"), ==, 1);
     story_free(s);
@@ -2295,7 +2184,7 @@ static void test_xenstore_reset(const void *data)
 static void test_xenstore_of_os(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     g_autofree char *tid = NULL;
 
     firmware_boots_from(s, XVDA);
@@ -2305,7 +2194,7 @@ static void test_xenstore_of_os(void)
     announce(s);
     assert_handed_off(s, XVDA, keys);
     g_assert_cmpint(guest_events(s), >, 0);
-    set_key(s, XVDA, "hello", "1");
+    qxen_set_key(s->g, XVDA, "hello", "1");
     g_assert_cmpint(guest_events(s), ==, 1);
     qxen_cmd(s->g, "guest-read %s " FRONTEND XVDA "/state", tid);
     g_assert_cmpint(qxen_stat(s->g, "resets"), ==, 0);
@@ -2316,14 +2205,14 @@ static void test_xenstore_of_os(void)
 static void test_xenstore_request(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
     firmware_watches(s);
-    qtest_outw(s->qts, 0x12, 0x4657);
+    qxen_out(s->qts, 2, 0x12, 0x4657);
     assert_handed_off(s, XVDA, keys);
     g_assert_cmpint(guest_events(s), >, 0);
-    set_key(s, XVDA, "hello", "1");
+    qxen_set_key(s->g, XVDA, "hello", "1");
     g_assert_cmpint(guest_events(s), ==, 1);
     g_assert_cmpint(qxen_stat(s->g, "resets"), ==, 0);
     story_end(s);
@@ -2333,7 +2222,7 @@ static void test_xenstore_request(void)
 static void test_xenstore_reset_fails(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
     qxen_cmd(s->g, "reset-fail %d", EPERM);
@@ -2389,37 +2278,28 @@ static bool has_kvm_xen(const char *bios)
  */
 static void test_kvm(void)
 {
-    Story s = { NULL };
+    g_autofree char *bios = qxen_temp_file("bios", 64 * 1024);
+    QTestState *qts;
 
-    s.bios = qxen_temp_file("bios", 64 * 1024);
-    if (!has_kvm_xen(s.bios)) {
-        unlink(s.bios);
-        g_free(s.bios);
+    if (!has_kvm_xen(bios)) {
+        unlink(bios);
         return;
     }
-    s.log = qxen_temp_file("log", 0);
-    s.qts = qtest_initf("-machine pc -m 64 -nodefaults -S -bios %s " KVM_XEN
-                        " -cpu host,+xen-vapic " WITH_HANDOFF "2>%s", s.bios,
-                        s.log);
-    g_assert_true(qtest_qom_get_bool(s.qts, "/machine/peripheral/ho",
+    qts = qtest_initf("-machine pc -m 64 -nodefaults -S -bios %s " KVM_XEN
+                      " -cpu host,+xen-vapic " WITH_HANDOFF, bios);
+    g_assert_true(qtest_qom_get_bool(qts, "/machine/peripheral/ho",
                                      "realized"));
-    assert_said(&s, "xen-fw-handoff: armed for domain 1");
-    g_assert_true(is_armed(&s));
+    g_assert_true(qxen_handoff_is_armed(qts));
 
-    announce(&s);
-    assert_said(&s, "announced by product number 3 (Linux) at port 0x12");
-    assert_said(&s, "done: the firmware left nothing");
-    g_assert_false(is_armed(&s));
+    qxen_out(qts, 2, 0x12, 3);
+    g_assert_false(qxen_handoff_is_armed(qts));
+    g_assert_cmpint(qxen_handoff_count(qts, "handed-off"), ==, 0);
 
-    qtest_system_reset(s.qts);
-    g_assert_cmpint(log_count(&s, "armed for domain 1"), ==, 2);
-    g_assert_true(is_armed(&s));
+    qtest_system_reset(qts);
+    g_assert_true(qxen_handoff_is_armed(qts));
 
-    qtest_quit(s.qts);
-    unlink(s.log);
-    unlink(s.bios);
-    g_free(s.log);
-    g_free(s.bios);
+    qtest_quit(qts);
+    unlink(bios);
 }
 
 /* --- grants --------------------------------------------------------------- */
@@ -2481,7 +2361,7 @@ static void test_scrub(void)
 
 static void test_scrub_off(void)
 {
-    Story *s = story("-device xen-fw-handoff,id=ho,scrub-grants=off ",
+    Story *s = story(QXEN_HANDOFF ",scrub-grants=off ",
                      ONE_DISK);
 
     firmware_boots_from(s, XVDA);
@@ -2534,7 +2414,7 @@ static void test_scrub_reserved(void)
 static void test_scrub_cannot_map(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     Grants gr;
 
     qxen_cmd(s->g, "grant-fail %d", EPERM);
@@ -2573,8 +2453,8 @@ static void test_scrub_os_comes(void)
     g_autofree char *backend = NULL;
     uint32_t mine;
 
-    qxen_backend(s->g, XVDA, "");
-    backend = backend_of(s, XVDA);
+    qxen_backend_new(s->g, XVDA, "");
+    backend = qxen_backend_path(s->g, XVDA);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
     mine = qxen_page_new(s->g, 0, false).ref;
@@ -2611,9 +2491,9 @@ static void test_scrub_with_os(void)
 /* A backend that hangs uses its entry: it stays */
 static void test_scrub_in_use(void)
 {
-    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=100 ", "%s", "");
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
 
-    qxen_backend(s->g, XVDA, "fault=hang-5");
+    qxen_backend_new(s->g, XVDA, "fault=hang-5");
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     firmware_grants(s);
     announce(s);
@@ -2665,7 +2545,6 @@ static void test_state_properties(void)
                      "-blockdev driver=null-co,size=1048576,read-zeroes=on,"
                      "node-name=d1 -device xen-disk,drive=d1,vdev=xvdb ");
     QXenVbd *vbd;
-    QObject *value;
 
     assert_property(s, "state", "\"armed\"");
     assert_property(s, "announcement", "\"\"");
@@ -2684,9 +2563,7 @@ static void test_state_properties(void)
     assert_property(s, "failed", "0");
     assert_connection(s, 2, 0, XVDA, "os", "left-alone", "");
     assert_connection(s, 2, 1, XVDB, "firmware", "handed-off", QDISK "51728");
-    value = state_of(s, "last-duration-us");
-    g_assert_cmpint(qnum_get_int(qobject_to(QNum, value)), >, 0);
-    qobject_unref(value);
+    g_assert_cmpint(qxen_handoff_count(s->qts, "last-duration-us"), >, 0);
     /* and all of it again from the beginning */
     qxen_vbd_close(vbd);
     qxen_param(s->g, "0");
@@ -2723,11 +2600,11 @@ static void test_trace(void)
 
     firmware_boots_from(s, XVDA);
     firmware_grants(s);
-    had = keys_of(s, XVDA);
+    had = qxen_frontend_keys(s->g, XVDA);
     announce(s);
-    qtest_outb(s->qts, 0x12, 'h');
-    qtest_outb(s->qts, 0x12, 'i');
-    qtest_outb(s->qts, 0x12, '\n');
+    qxen_out(s->qts, 1, 0x12, 'h');
+    qxen_out(s->qts, 1, 0x12, 'i');
+    qxen_out(s->qts, 1, 0x12, '\n');
 
     keys = g_strsplit(had, " ", 0);
     for (char **key = keys; *key; key++) {
@@ -2740,7 +2617,7 @@ static void test_trace(void)
     }
     g_assert_cmpint(gone, >, 0);
     g_assert_cmpint(log_count(s, "_handoff_remove "), ==, gone);
-    at = text = story_log(s);
+    at = text = qxen_log(s->g);
     for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
         g_autofree char *event = g_strdup_printf("xen_fw_handoff_%s", order[i]);
         const char *found = strstr(at, event);
@@ -2756,7 +2633,7 @@ static void test_trace(void)
 static void guest_says(Story *s, const char *text)
 {
     for (const char *p = text; *p; p++) {
-        qtest_outb(s->qts, 0x12, *p);
+        qxen_out(s->qts, 1, 0x12, *p);
     }
 }
 
@@ -2783,17 +2660,12 @@ static void test_guest_log_flood(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
     int64_t lines, dropped;
-    QObject *value;
 
     for (int i = 0; i < 200; i++) {
         guest_says(s, "x\n");
     }
-    value = state_of(s, "guest-lines");
-    lines = qnum_get_int(qobject_to(QNum, value));
-    qobject_unref(value);
-    value = state_of(s, "guest-lines-dropped");
-    dropped = qnum_get_int(qobject_to(QNum, value));
-    qobject_unref(value);
+    lines = qxen_handoff_count(s->qts, "guest-lines");
+    dropped = qxen_handoff_count(s->qts, "guest-lines-dropped");
     g_assert_cmpint(lines + dropped, ==, 200);
     g_assert_cmpint(log_count(s, "guest: x\n"), ==, lines);
     if (dropped) {
@@ -2816,7 +2688,7 @@ static void test_guest_log_bound(void)
     g_autofree char *text = NULL;
 
     qxen_cmd(s->g, "port-writes 1 0x12 10000000");
-    text = story_log(s);
+    text = qxen_log(s->g);
     g_assert_cmpuint(strlen(text), <, 1100 * 1024);
     story_end(s);
 }
@@ -2836,8 +2708,8 @@ static void test_guest_log_reset(void)
 
 static void test_guest_log_off(void)
 {
-    Story *s = story("-device xen-fw-handoff,id=ho,guest-log=off ", ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    Story *s = story(QXEN_HANDOFF ",guest-log=off ", ONE_DISK);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     firmware_boots_from(s, XVDA);
     guest_says(s, "hello\n");
@@ -2850,13 +2722,13 @@ static void test_guest_log_off(void)
 
 static void ask(Story *s)
 {
-    qtest_outw(s->qts, 0x12, 0x4657);
+    qxen_out(s->qts, 2, 0x12, 0x4657);
 }
 
 static void test_request(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     g_autofree char *feature =
         qxen_read(s->g, "/local/domain/7/control/platform-feature-fw-handoff");
     QXenVbd *vbd;
@@ -2882,7 +2754,7 @@ static void test_request(void)
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
     ask(s);
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     g_assert_cmpint(log_count(s, ": 1 handed off, 0 given up"), ==, 3);
     qxen_vbd_close(vbd);
     story_end(s);
@@ -2898,7 +2770,7 @@ static void test_request_refused(void)
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
     ask(s);
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     assert_said(s, "a firmware's request is left alone: an OS is running");
     qxen_vbd_close(vbd);
     qxen_param(s->g, "0");
@@ -2943,7 +2815,7 @@ static void test_no_xenstore(const void *data)
         do_access(s, &accesses[i]);
     }
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -2960,13 +2832,12 @@ static void test_no_param(void)
     qxen_param(s->g, "fail");
     qtest_system_reset(s->qts);
     assert_property(s, "state", "\"inert\"");
-    g_assert_false(is_armed(s));
     qxen_param(s->g, "0");
     vbd = qxen_vbd_connect(s->g, XVDA, NULL);
     announce(s);
     assert_property(s, "handed-off", "0");
     assert_connected(s, XVDA);
-    assert_reads(vbd, 1);
+    qxen_vbd_assert_reads(vbd, 1);
     qxen_vbd_close(vbd);
     /* another life, another try */
     qtest_system_reset(s->qts);
@@ -2987,9 +2858,9 @@ static const XsFault handoff_faults[] = {
 static void test_xenstore_goes(const void *data)
 {
     const XsFault *fault = data;
-    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=100 ", "%s", "");
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
 
-    qxen_backend(s->g, XVDA, "");
+    qxen_backend_new(s->g, XVDA, "");
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     qxen_cmd(s->g, "xs-fail %s %d", fault->op, fault->error);
     announce(s);
@@ -3005,7 +2876,7 @@ static void test_xenstore_goes(const void *data)
 static void test_cannot_tell(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
 
     qxen_cmd(s->g, "xs-fail write %d", EACCES);
     qtest_system_reset(s->qts);
@@ -3023,7 +2894,7 @@ static void test_emulated(void)
 {
     Story *s = story("-global xen-loopback.callback-notifier=on " WITH_HANDOFF,
                      ONE_DISK);
-    g_autofree char *keys = keys_of(s, XVDA);
+    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
     QXenVbd *vbd;
 
     firmware_boots_from(s, XVDA);
@@ -3041,7 +2912,7 @@ static void test_emulated(void)
     qxen_param(s->g, "2");
     announce(s);
     assert_connected(s, XVDA);
-    assert_reads(vbd, 5);
+    qxen_vbd_assert_reads(vbd, 5);
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -3049,13 +2920,13 @@ static void test_emulated(void)
 /* All of them hang, all of them are given up and none is forgotten */
 static void test_all_hang(void)
 {
-    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=200 ", "%s", "");
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=200 ", "%s", "");
 
     for (int i = 0; i < 200; i++) {
         g_autofree char *name = g_strdup_printf("vbd/%d", 2000 + i);
 
         s->g->no_quota = true;
-        qxen_backend(s->g, name, "fault=hang-5");
+        qxen_backend_new(s->g, name, "fault=hang-5");
         look(s);
         qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     }

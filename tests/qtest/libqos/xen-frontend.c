@@ -41,7 +41,7 @@
 
 char *qxen_temp_file(const char *name, size_t size)
 {
-    g_autofree char *template = g_strdup_printf("xen-handoff-%s-XXXXXX", name);
+    g_autofree char *template = g_strdup_printf("xen-qtest-%s-XXXXXX", name);
     char *path = NULL;
     int fd = g_file_open_tmp(template, &path, NULL);
 
@@ -212,11 +212,22 @@ static void pool_put(QXenPool *pool, uint32_t number)
     g_queue_push_tail(&pool->returned, GUINT_TO_POINTER(number));
 }
 
-QXenGuest *qxen_guest_init(QTestState *qts)
+QXenGuest *qxen_machine_start(const char *fmt, ...)
 {
     QXenGuest *g = g_new0(QXenGuest, 1);
+    g_autofree char *args = NULL;
+    va_list ap;
 
-    g->qts = qts;
+    va_start(ap, fmt);
+    args = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    g->log = qxen_temp_file("log", 0);
+    g->bios = qxen_temp_file("bios", 64 * 1024);
+    g->qts = qtest_initf(
+        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
+        "-object memory-backend-memfd,id=ram,size=64M,share=on "
+        "-device xen-loopback -device xen-platform,addr=%d %s 2>%s",
+        g->bios, QXEN_PLATFORM_SLOT, args, g->log);
     g->taken_over = g_byte_array_new();
     pool_init(&g->frames, FIRST_FRAME, END_FRAME);
     pool_init(&g->refs, FIRST_REF, QXEN_GRANTS);
@@ -224,13 +235,43 @@ QXenGuest *qxen_guest_init(QTestState *qts)
     return g;
 }
 
-void qxen_guest_free(QXenGuest *g)
+void qxen_machine_stop(QXenGuest *g)
 {
+    qtest_quit(g->qts);
+    unlink(g->log);
+    unlink(g->bios);
+    g_free(g->log);
+    g_free(g->bios);
     g_queue_clear(&g->frames.returned);
     g_queue_clear(&g->refs.returned);
     g_queue_clear(&g->ports.returned);
     g_byte_array_unref(g->taken_over);
     g_free(g);
+}
+
+char *qxen_log(QXenGuest *g)
+{
+    char *text;
+
+    g_assert_true(g_file_get_contents(g->log, &text, NULL, NULL));
+    return text;
+}
+
+void qxen_out(QTestState *qts, unsigned int size, uint16_t port, uint32_t value)
+{
+    switch (size) {
+    case 1:
+        qtest_outb(qts, port, value);
+        break;
+    case 2:
+        qtest_outw(qts, port, value);
+        break;
+    case 4:
+        qtest_outl(qts, port, value);
+        break;
+    default:
+        g_assert_not_reached();
+    }
 }
 
 void qxen_take_over(QXenGuest *g)
@@ -471,7 +512,47 @@ void qxen_wait_state(QXenGuest *g, const char *path, XenbusState state)
     wait_states(g, path, state, state);
 }
 
-void qxen_backend(QXenGuest *g, const char *name, const char *options)
+char *qxen_backend_path(QXenGuest *g, const char *name)
+{
+    g_autofree char *key = g_strdup_printf(QXEN_DEVICES "%s/backend", name);
+
+    return qxen_read(g, key);
+}
+
+char *qxen_frontend_keys(QXenGuest *g, const char *name)
+{
+    g_autofree char *path = g_strdup_printf(QXEN_DEVICES "%s", name);
+
+    return qxen_keys(g, path);
+}
+
+void qxen_set_key(QXenGuest *g, const char *name, const char *key,
+                  const char *value)
+{
+    g_autofree char *path = g_strdup_printf(QXEN_DEVICES "%s/%s", name, key);
+
+    qxen_guest_write(g, path, "%s", value);
+}
+
+void qxen_assert_states(QXenGuest *g, const char *name, XenbusState frontend,
+                        XenbusState backend)
+{
+    g_autofree char *fe = g_strdup_printf(QXEN_DEVICES "%s", name);
+    g_autofree char *be = qxen_backend_path(g, name);
+
+    g_assert_cmpint(qxen_state(g, fe), ==, frontend);
+    g_assert_cmpint(qxen_state(g, be), ==, backend);
+}
+
+void qxen_assert_fresh(QXenGuest *g, const char *name, const char *keys)
+{
+    g_autofree char *path = g_strdup_printf(QXEN_DEVICES "%s", name);
+
+    qxen_assert_states(g, name, XenbusStateInitialising, XenbusStateInitWait);
+    qxen_assert_keys(g, path, keys);
+}
+
+void qxen_backend_new(QXenGuest *g, const char *name, const char *options)
 {
     g_auto(GStrv) part = g_strsplit(name, "/", 2);
 
@@ -789,6 +870,15 @@ uint32_t qxen_vbd_responses(QXenVbd *vbd)
 void qxen_vbd_read(QXenVbd *vbd, uint64_t sector, unsigned int count, void *buf)
 {
     qxen_vbd_wait(vbd, qxen_vbd_submit(vbd, false, sector, count, NULL), buf);
+}
+
+void qxen_vbd_assert_reads(QXenVbd *vbd, unsigned int sector)
+{
+    g_autofree char *want = g_strdup_printf("sector %u", sector);
+    char buf[QXEN_SECTOR_SIZE];
+
+    qxen_vbd_read(vbd, sector, 1, buf);
+    g_assert_cmpstr(buf, ==, want);
 }
 
 void qxen_vbd_close(QXenVbd *vbd)

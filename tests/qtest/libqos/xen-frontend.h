@@ -2,11 +2,7 @@
  * libqos: the guest's side of Xen's PV devices
  *
  * What a driver in the guest does with its grant table, its rings and xenstore,
- * for tests of QEMU's backends with the device xen-loopback, which needs
- *
- *   -machine pc,memory-backend=ram
- *   -object memory-backend-memfd,id=ram,size=64M,share=on
- *   -device xen-loopback,id=lo
+ * for tests of QEMU's backends with the device xen-loopback.
  *
  * A device is named as in the guest's device/ directory: "vbd/51712", "vif/0",
  * "console/1".  Firmware and OS use the same functions.  Whoever leaves a
@@ -27,6 +23,7 @@
 #define QXEN_DOMID   7
 #define QXEN_GRANTS  4096       /* entries of the guest's table */
 #define QXEN_DEVICES "/local/domain/7/device/"
+#define QXEN_PLATFORM_SLOT 4    /* of xen-platform on the PCI bus */
 
 #define QXEN_PAGE_SIZE        4096
 #define QXEN_SECTOR_SIZE      512
@@ -44,6 +41,7 @@ typedef struct QXenPool {
 /* The guest: its memory, its grant table, its event channels */
 typedef struct QXenGuest {
     QTestState *qts;
+    char *log, *bios;           /* files: what QEMU says, and nothing */
     QXenPool frames, refs, ports;
     GByteArray *taken_over;     /* what the OS has in the firmware's pages */
     uint64_t requests;          /* of disks, so far */
@@ -146,20 +144,42 @@ char *qxen_temp_disk(void);
 /* --- the guest ----------------------------------------------------------- */
 
 /**
- * qxen_guest_init:
- * @qts: a QEMU that runs with xen-loopback
+ * qxen_machine_start:
+ * @fmt: more arguments of QEMU, with their own arguments
  *
- * Returns: the guest; free it with qxen_guest_free()
+ * Start a QEMU that has xen-loopback, xen-platform and an empty BIOS.
+ *
+ * Returns: the guest, for qxen_machine_stop()
  */
-QXenGuest *qxen_guest_init(QTestState *qts);
+QXenGuest *qxen_machine_start(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
 /**
- * qxen_guest_free:
+ * qxen_machine_stop:
+ * @g: the guest, which is freed
+ *
+ * End its QEMU, however its devices are.
+ */
+void qxen_machine_stop(QXenGuest *g);
+
+/**
+ * qxen_log:
  * @g: the guest
  *
- * Free what qxen_guest_init() returned.  QEMU is left as it is.
+ * Returns: what QEMU has written to stderr so far; g_free() it
  */
-void qxen_guest_free(QXenGuest *g);
+char *qxen_log(QXenGuest *g);
+
+/**
+ * qxen_out:
+ * @qts: a QEMU
+ * @size: 1, 2 or 4 bytes
+ * @port: the I/O port
+ * @value: what to write
+ *
+ * Write to a port of xen-platform, or of its BAR 0, as the guest's vCPU does.
+ */
+void qxen_out(QTestState *qts, unsigned int size, uint16_t port,
+              uint32_t value);
 
 /**
  * qxen_try:
@@ -410,14 +430,64 @@ XenbusState qxen_state(QXenGuest *g, const char *path);
 void qxen_wait_state(QXenGuest *g, const char *path, XenbusState state);
 
 /**
- * qxen_backend:
+ * qxen_backend_path:
+ * @g: the guest
+ * @name: of a device: "vbd/51712"
+ *
+ * Returns: where its backend is, as its frontend has it; g_free() it
+ */
+char *qxen_backend_path(QXenGuest *g, const char *name);
+
+/**
+ * qxen_frontend_keys:
+ * @g: the guest
+ * @name: of a device: "vbd/51712"
+ *
+ * Returns: qxen_keys() of its frontend
+ */
+char *qxen_frontend_keys(QXenGuest *g, const char *name);
+
+/**
+ * qxen_set_key:
+ * @g: the guest
+ * @name: of a device: "vbd/51712"
+ * @key: relative path of a node of its frontend
+ * @value: value of the node
+ *
+ * Write to xenstore as the guest.
+ */
+void qxen_set_key(QXenGuest *g, const char *name, const char *key,
+                  const char *value);
+
+/**
+ * qxen_assert_states:
+ * @g: the guest
+ * @name: of a device: "vbd/51712"
+ * @frontend: the state that its frontend has to be in
+ * @backend: the state that its backend has to be in
+ */
+void qxen_assert_states(QXenGuest *g, const char *name, XenbusState frontend,
+                        XenbusState backend);
+
+/**
+ * qxen_assert_fresh:
+ * @g: the guest
+ * @name: of a device: "vbd/51712"
+ * @keys: its qxen_frontend_keys() before anyone used it
+ *
+ * Assert that the device is as the toolstack made it.
+ */
+void qxen_assert_fresh(QXenGuest *g, const char *name, const char *keys);
+
+/**
+ * qxen_backend_new:
  * @g: the guest
  * @name: of the new device: "vbd/51712", "vif/0" or "vscsi/0"
  * @options: of xen-loopback's command "backend", may be empty
  *
  * Make a device with a backend outside of QEMU.  It connects but moves no data.
  */
-void qxen_backend(QXenGuest *g, const char *name, const char *options);
+void qxen_backend_new(QXenGuest *g, const char *name, const char *options);
 
 /* --- disks --------------------------------------------------------------- */
 
@@ -482,6 +552,15 @@ uint32_t qxen_vbd_responses(QXenVbd *vbd);
  */
 void qxen_vbd_read(QXenVbd *vbd, uint64_t sector, unsigned int count,
                    void *buf);
+
+/**
+ * qxen_vbd_assert_reads:
+ * @vbd: a device on an image of qxen_temp_disk()
+ * @sector: one of its sectors
+ *
+ * Assert that the sector can be read, and says what it is.
+ */
+void qxen_vbd_assert_reads(QXenVbd *vbd, unsigned int sector);
 
 /**
  * qxen_vbd_close:
