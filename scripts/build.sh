@@ -13,7 +13,7 @@
 . "$(dirname "$0")/qemu.sh"
 
 TARGETS="qemu-system-x86_64 tests/unit/test-xs-node tests/unit/test-xen-operations
-    tests/unit/test-xen-handoff-ledger tests/qtest/xen-handoff-test
+    tests/unit/test-xen-handoff-ledger tests/qtest/xen-disk-test tests/qtest/xen-handoff-test
     tests/qtest/xen-handoff-fuzz tests/qtest/xen-handoff-bench"
 
 # variant NAME: what is built where.  Optimizing less builds faster.  asan: -g1 for line

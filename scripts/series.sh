@@ -14,7 +14,7 @@
 # Warnings are errors, as in QEMU's own CI; without TPM that would be one in xen-pvh-common.c
 CONFIGURE="$CONFIGURE --enable-werror --enable-tpm"
 UNIT="test-xs-node test-xen-operations test-xen-handoff-ledger"
-QTESTS="xen-handoff-test xen-handoff-fuzz device-introspect-test"
+QTESTS="xen-disk-test xen-handoff-test xen-handoff-fuzz device-introspect-test"
 # Debian packages newer QEMUs in unstable, and only there
 EXTRA_SUITE=sid
 

@@ -29,6 +29,7 @@ import unittest
 TOP = Path(__file__).resolve().parent.parent
 BUILDS = {'plain': 'build', 'asan': 'build-asan', 'coverage': 'build-coverage'}
 UNIT = ('test-xs-node', 'test-xen-operations', 'test-xen-handoff-ledger')
+QTESTS = ('xen-disk-test', 'xen-handoff-test')
 REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
 FUZZ = 'tests/qtest/xen-handoff-fuzz'
 # the same on every machine; to find something new there is make fuzz
@@ -133,7 +134,8 @@ def quick(variant, rounds):
     with fuzz(build, env, rounds):
         for test in UNIT:
             program(build, env, f'tests/unit/{test}')
-        program(build, env, 'tests/qtest/xen-handoff-test')
+        for test in QTESTS:
+            program(build, env, f'tests/qtest/{test}')
         unittests('evidence_test')
         unittests('log_test')
     if variant == 'asan':

@@ -59,14 +59,6 @@ static int64_t out(QXenGuest *g, unsigned int size, unsigned int port,
     return ns;
 }
 
-/* Until all events of watches have arrived and nothing follows from them */
-static void settle(QXenGuest *g)
-{
-    while (qxen_stat(g, "events")) {
-        g_usleep(1000);
-    }
-}
-
 static unsigned int count_ops(const char *ops)
 {
     unsigned int n = 0;
@@ -134,7 +126,7 @@ static QXenGuest *start_with(const struct Backend *backend,
 
         qxen_backend_new(g, name, backend->options);
     }
-    settle(g);
+    qxen_settle(g);
     return g;
 }
 
@@ -159,7 +151,7 @@ static void connect_all(QXenGuest *g, const struct Backend *backend,
 
         qxen_guest_write(g, state, "%d", XenbusStateConnected);
     }
-    settle(g);
+    qxen_settle(g);
     g_assert_cmpuint(qxen_stat(g, "maps"), ==, devices);
 }
 
@@ -181,7 +173,7 @@ static void measure_handoff(const struct Backend *backend, unsigned int devices)
         before = ops_so_far(g);
         ns = out(g, 2, 0x12, 1, &after);
         since = g_get_monotonic_time();
-        settle(g);
+        qxen_settle(g);
         since = g_get_monotonic_time() - since;
         settled = ops_so_far(g);
         if (qxen_handoff_count(g->qts, "handed-off") != devices) {
@@ -210,7 +202,7 @@ static void measure_operations(const struct Backend *backend)
     before = ops_so_far(g);
     qxen_cmd(g, "record on");
     out(g, 2, 0x12, 1, &after);
-    settle(g);
+    qxen_settle(g);
     list = qxen_ask(g, "record off");
     op = g_strsplit(g_strstrip(list), "\n", 0);
     all = g_strjoinv("\", \"", op);
@@ -243,12 +235,12 @@ static void measure_write(bool handoff, unsigned int run)
     int64_t first, again = INT64_MAX, second, socket;
     double plain, log_byte;
 
-    settle(g);
+    qxen_settle(g);
     first = out(g, 2, 0x12, 1, NULL);
     /* code and data are in the caches by now */
     for (int i = 0; i < BATCHES; i++) {
         qtest_system_reset(g->qts);
-        settle(g);
+        qxen_settle(g);
         again = MIN(again, out(g, 2, 0x12, 1, NULL));
     }
     second = out(g, 2, 0x12, 1, NULL);

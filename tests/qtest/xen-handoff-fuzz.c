@@ -82,7 +82,6 @@ typedef struct Fuzz {
     QXenGuest *g;
     char *disk[2];              /* files */
     int wire[2];
-    QXenOpen before;
     Device device[DEVICES];
     QXenPage blank[4];          /* what is no ring but can be mapped as one */
     bool tame;                  /* nobody writes nonsense to local devices */
@@ -1442,7 +1441,6 @@ static Fuzz *fuzz_new(GRand *r)
         f->wire[1]);
     f->qts = f->g->qts;
     qtest_add_abrt_handler(on_abort, f);
-    f->before = qxen_open(f->g);
     map_bar(f);
     look_now(f, true);
     for (uint32_t ref = 0; ref < FIRST_GRANT; ref++) {
@@ -1477,9 +1475,10 @@ static Fuzz *fuzz_new(GRand *r)
 static bool is_as_before(Fuzz *f, QXenOpen *is)
 {
     *is = qxen_open(f->g);
-    return is->maps == f->before.maps && is->ports == f->before.ports &&
-           is->watches == f->before.watches &&
-           is->handles == f->before.handles;
+    return is->maps == f->g->at_start.maps &&
+           is->ports == f->g->at_start.ports &&
+           is->watches == f->g->at_start.watches &&
+           is->handles == f->g->at_start.handles;
 }
 
 /* All that the guest has is closed, all that dom0 plugged is unplugged */
@@ -1522,8 +1521,8 @@ static void check_leaks(Fuzz *f)
     is_as_before(f, &is);
     g_error("left over: maps=%u ports=%u watches=%u handles=%u, at the start: "
             "maps=%u ports=%u watches=%u handles=%u", is.maps, is.ports,
-            is.watches, is.handles, f->before.maps, f->before.ports,
-            f->before.watches, f->before.handles);
+            is.watches, is.handles, f->g->at_start.maps, f->g->at_start.ports,
+            f->g->at_start.watches, f->g->at_start.handles);
 }
 
 static void fuzz_free(Fuzz *f)

@@ -11,9 +11,6 @@
  */
 
 #include "qemu/osdep.h"
-#include <linux/if_tun.h>
-#include <net/if.h>
-#include <sys/ioctl.h>
 #include "qemu/timer.h"
 #include "libqtest.h"
 #include "libqos/pci.h"
@@ -38,8 +35,6 @@ typedef struct Story {
     QTestState *qts;
     QXenGuest *g;
     QPCIBus *pci;
-    char *disk;                 /* a file */
-    QXenOpen before;            /* what is open when the guest starts */
     bool armed;                 /* with a watch of ours on device/ */
 } Story;
 
@@ -58,18 +53,15 @@ static Story *story(const char *handoff, const char *fmt, ...)
     va_start(ap, fmt);
     extra = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    s->disk = qxen_temp_disk();
-    s->g = qxen_machine_start("%s -blockdev driver=file,filename=%s,"
-                              "node-name=file0 %s", handoff, s->disk, extra);
+    s->g = qxen_machine_start("%s %s", handoff, extra);
     s->qts = s->g->qts;
-    s->before = qxen_open(s->g);
     s->armed = qxen_handoff_is_armed(s->qts);
     s->pci = qpci_new_pc(s->qts, NULL);
     return s;
 }
 
 /* xvda: QEMU's xen-disk on a file */
-#define ONE_DISK "-device xen-disk,drive=file0,vdev=xvda "
+#define ONE_DISK "-device xen-disk,drive=disk,vdev=xvda "
 
 /* How often @what is in the log */
 static int log_count(Story *s, const char *what)
@@ -89,8 +81,6 @@ static void story_free(Story *s)
 {
     qpci_free_pc(s->pci);
     qxen_machine_stop(s->g);
-    unlink(s->disk);
-    g_free(s->disk);
     g_free(s);
 }
 
@@ -98,12 +88,10 @@ static void story_free(Story *s)
 static void story_end(Story *s)
 {
     int armed = qxen_handoff_is_armed(s->qts) - s->armed;
-    QXenOpen want = s->before;
 
-    want.watches += armed;
-    want.handles += armed;
-    qxen_assert_open(s->g, &want);
-    qxen_assert_untouched(s->g);
+    s->g->at_start.watches += armed;
+    s->g->at_start.handles += armed;
+    qxen_assert_closed(s->g);
     story_free(s);
 }
 
@@ -989,197 +977,23 @@ static void test_unplug_while_draining(void)
     story_free(s);
 }
 
-/* The same without us: a frontend that closes under load (an upstream bug) */
-static void test_close_inflight(const void *data)
-{
-    const char *iothread = data;
-    Story *s = story(WITHOUT, "%s-blockdev driver=null-co,size=1048576,"
-                     "read-zeroes=on,latency-ns=100000000,node-name=d0 "
-                     "-device xen-disk,drive=d0,vdev=xvda%s ",
-                     iothread ? "-object iothread,id=io0 " : "",
-                     iothread ?: "");
-    g_autofree char *backend = qxen_backend_path(s->g, XVDA);
-    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-
-    for (int i = 0; i < 8; i++) {
-        qxen_vbd_submit(vbd, false, i, 8, NULL);
-    }
-    qxen_set_key(s->g, XVDA, "state", "5");
-    qxen_wait_state(s->g, backend, XenbusStateClosing);
-    qxen_set_key(s->g, XVDA, "state", "6");
-    qxen_wait_state(s->g, backend, XenbusStateClosed);
-    qxen_vbd_abandon(vbd);
-    qxen_take_over(s->g);
-    g_usleep(200 * 1000); /* longer than a request takes */
-    qxen_assert_untouched(s->g);
-    story_end(s);
-}
-
-/* It closes while its IOThread is at the ring (an upstream bug) */
-static void test_close_in_handler(void)
-{
-    Story *s = story(WITHOUT, "-object iothread,id=io0 "
-                     "-device xen-disk,drive=file0,vdev=xvda,iothread=io0 ");
-    g_autofree char *backend = qxen_backend_path(s->g, XVDA);
-    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-
-    qxen_vbd_assert_reads(vbd, 1);
-    qxen_cmd(s->g, "hold %u", vbd->fe.port);
-    qxen_set_key(s->g, XVDA, "state", "6");
-    qxen_wait_state(s->g, backend, XenbusStateClosed);
-    qxen_vbd_abandon(vbd);
-    story_end(s);
-}
-
-/* A NIC on a tap does not keep QEMU from its end (an upstream bug) */
-static void test_nic_at_exit(void)
-{
-    struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
-    int fd = open("/dev/net/tun", O_RDWR);
-    bool can = fd >= 0 && !ioctl(fd, TUNSETIFF, &ifr);
-
-    close(fd);
-    if (!can) {
-        g_test_skip("no tap can be opened");
-        return;
-    }
-    story_end(story(WITHOUT, "-netdev tap,id=n0,script=no,downscript=no "
-                    "-device xen-net-device,netdev=n0 "));
-}
-
-/* It closes while something else drains the disk (an upstream bug) */
-static void test_close_in_drain(const void *data)
-{
-    const char *iothread = data;
-    Story *s = story("-global xen-loopback.events-in-drain=on ",
-                     "%s-blockdev driver=null-co,size=1048576,"
-                     "read-zeroes=on,latency-ns=100000000,node-name=d0 "
-                     "-device xen-disk,drive=d0,vdev=xvda%s ",
-                     iothread ? "-object iothread,id=io0 " : "",
-                     iothread ?: "");
-    g_autofree char *backend = qxen_backend_path(s->g, XVDA);
-    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-
-    /* something to flush, then writes that wait for it, and are queued then */
-    qxen_vbd_wait(vbd, qxen_vbd_submit(vbd, true, 0, 8, NULL), NULL);
-    vbd->flush = true;
-    for (int i = 0; i < 8; i++) {
-        qxen_vbd_submit(vbd, i & 1, i, 8, NULL);
-    }
-    qxen_cmd(s->g, "guest-write-drained " FRONTEND XVDA "/state 6");
-    g_assert_cmpint(qxen_state(s->g, backend), ==, XenbusStateClosed);
-    g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 0);
-    qxen_vbd_abandon(vbd);
-    qxen_take_over(s->g);
-    g_usleep(200 * 1000); /* longer than a request takes */
-    qxen_assert_untouched(s->g);
-    story_end(s);
-}
-
-/* A guest that is reset is a new one to its backends (an upstream bug) */
-static void test_backend_reset(void)
-{
-    Story *s = story(WITHOUT, "-blockdev driver=null-co,size=1048576,"
-                     "read-zeroes=on,latency-ns=100000000,node-name=d0 "
-                     "-device xen-disk,drive=d0,vdev=xvda "
-                     "-device xen-disk,drive=file0,vdev=xvdb,id=gone ");
-    g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
-    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-
-    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
-    qtest_qmp_assert_success(s->qts, "{'execute': 'device_del', 'arguments': "
-                             "{'id': 'gone'}}");
-    for (int i = 0; i < 8; i++) {
-        qxen_vbd_submit(vbd, false, i, 8, NULL);
-    }
-    qxen_set_key(s->g, XVDA, "ring-ref0", "8");
-    qtest_system_reset(s->qts);
-    assert_handed_off(s, XVDA, keys);
-    qxen_wait_state(s->g, QDISK "51728", XenbusStateUnknown);
-    g_assert_false(qxen_exists(s->g, FRONTEND XVDB));
-    qxen_vbd_abandon(vbd);
-    qxen_take_over(s->g);
-    g_usleep(200 * 1000); /* longer than a request takes */
-    qxen_assert_untouched(s->g);
-    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-    qxen_vbd_close(vbd);
-    s->before = qxen_open(s->g); /* with one disk */
-    g_assert_cmpuint(s->before.maps + s->before.ports, ==, 0);
-    story_end(s);
-}
-
-/* A guest that discards more than there is (an upstream bug) */
-static void test_discard(void)
-{
-    Story *s = story(WITHOUT, "-blockdev driver=null-co,size=1048576,"
-                     "node-name=d0 -device xen-disk,drive=d0,vdev=xvda ");
-    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-
-    g_assert_true(qxen_vbd_discard(vbd, 0, 2048));
-    g_assert_false(qxen_vbd_discard(vbd, 0, 2049));
-    g_assert_false(qxen_vbd_discard(vbd, 2049, 1));
-    g_assert_false(qxen_vbd_discard(vbd, UINT64_MAX, UINT64_MAX));
-    g_assert_false(qxen_vbd_discard(vbd, 0, 1ull << 50));
-    qxen_vbd_close(vbd);
-    story_end(s);
-}
-
-/* A disk that looks for a free vdev among those there are (an upstream bug) */
-static void test_auto_vdev(void)
-{
-    Story *s = story(WITHOUT, ONE_DISK "-blockdev driver=null-co,node-name=d1 "
-                     "-device xen-disk,drive=d1 ");
-
-    qxen_wait_state(s->g, QDISK "51712", XenbusStateInitWait);
-    qxen_wait_state(s->g, QDISK "51728", XenbusStateInitWait);
-    story_end(s);
-}
-
-/*
- * A disk that the toolstack plugs in is one as any other, and what happens to
- * it makes QEMU look at no other
- */
+/* A disk that the toolstack plugs in is one as any other */
 static void test_hotplug(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    const struct {
-        const char *node, *value;
-    } keys[] = {
-        { FRONTEND XVDB "/backend", QDISK "51728" },
-        { FRONTEND XVDB "/backend-id", "0" },
-        { FRONTEND XVDB "/virtual-device", "51728" },
-        { FRONTEND XVDB "/device-type", "disk" },
-        { FRONTEND XVDB "/state", "1" },
-        { QDISK "51728/frontend", FRONTEND XVDB },
-        { QDISK "51728/frontend-id", "7" },
-        { QDISK "51728/dev", "xvdb" },
-        { QDISK "51728/device-type", "disk" },
-        { QDISK "51728/mode", "w" },
-        { QDISK "51728/params", s->disk },
-        { QDISK "51728/online", "1" },
-        { QDISK "51728/state", "1" },
-    };
-    g_autofree char *with_disk = NULL;
-    g_autofree char *asked = NULL;
+    g_autofree char *image = qxen_temp_disk();
+    g_autofree char *keys = NULL;
 
-    qxen_cmd(s->g, "record on");
-    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        qxen_write(s->g, keys[i].node, "%s", keys[i].value);
-    }
-    qxen_wait_state(s->g, QDISK "51728", XenbusStateInitWait);
-    with_disk = qxen_frontend_keys(s->g, XVDB);
+    qxen_disk_plug(s->g, "51728", "xvdb", image);
+    keys = qxen_frontend_keys(s->g, XVDB);
     firmware_boots_from(s, XVDB);
     announce(s);
-    assert_handed_off(s, XVDB, with_disk);
+    assert_handed_off(s, XVDB, keys);
     qxen_be_os(s->g);
     os_uses(s, XVDB);
-    qxen_write(s->g, QDISK "51728/online", "0");
-    qxen_wait_state(s->g, QDISK "51728", XenbusStateUnknown);
-    g_assert_false(qxen_exists(s->g, QDISK "51728"));
-    asked = qxen_ask(s->g, "record off");
-    g_assert_nonnull(strstr(asked, "qdisk/7/51728/state"));
-    g_assert_null(strstr(asked, "read backend/qdisk/7/51712/"));
+    qxen_disk_unplug(s->g, "51728");
     story_end(s);
+    unlink(image);
 }
 
 static void test_ring_pages(void)
@@ -1259,10 +1073,8 @@ static void test_grants(void)
 /* A NIC of this process, with a wire to the test */
 static void test_nic(void)
 {
+    const uint8_t frame[64] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
     int wire[2];
-    uint8_t frame[64] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
-                          0x88, 0xb5 };
-    uint8_t buf[2048];
     QXenVif *vif;
     Story *s;
     g_autofree char *keys = NULL;
@@ -1272,29 +1084,18 @@ static void test_nic(void)
               "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 ",
               wire[1]);
     keys = qxen_frontend_keys(s->g, "vif/0");
-    for (int pass = 0; pass < 2; pass++) {
-        vif = qxen_vif_connect(s->g, "vif/0", NULL);
-        qxen_vif_post(vif, 8);
-        qxen_vif_send(vif, frame, sizeof(frame));
-        g_assert_cmpint(qxen_wire_receive(wire[0], buf, sizeof(buf)), ==,
-                        sizeof(frame));
-        g_assert_cmpint(send(wire[0], frame, sizeof(frame), 0), ==,
-                        sizeof(frame));
-        g_assert_cmpint(qxen_vif_receive(vif, buf, sizeof(buf)), ==,
-                        sizeof(frame));
-        if (pass == 0) {
-            qxen_vif_abandon(vif);
-            announce(s);
-            assert_handed_off(s, "vif/0", keys);
-            qxen_take_over(s->g);
-            /* nobody is there to take it, and nobody must write it anywhere */
-            g_assert_cmpint(send(wire[0], frame, sizeof(frame), 0), ==,
-                            sizeof(frame));
-            qxen_be_os(s->g);
-        } else {
-            qxen_vif_close(vif);
-        }
-    }
+    vif = qxen_vif_connect(s->g, "vif/0", NULL);
+    qxen_vif_exchange(vif, wire[0]);
+    qxen_vif_abandon(vif);
+    announce(s);
+    assert_handed_off(s, "vif/0", keys);
+    qxen_take_over(s->g);
+    /* nobody is there to take it, and nobody must write it anywhere */
+    g_assert_cmpint(send(wire[0], frame, sizeof(frame), 0), ==, sizeof(frame));
+    qxen_be_os(s->g);
+    vif = qxen_vif_connect(s->g, "vif/0", NULL);
+    qxen_vif_exchange(vif, wire[0]);
+    qxen_vif_close(vif);
     story_end(s);
     close(wire[0]);
     close(wire[1]);
@@ -1624,7 +1425,7 @@ static void test_snapshot(const void *data)
 {
     const char *param = data;
     g_autofree char *path = qxen_temp_file("snapshot", 0);
-    Story *s = story(WITH_HANDOFF, "-device xen-disk,drive=file0,vdev=xvda "
+    Story *s = story(WITH_HANDOFF, "-device xen-disk,drive=disk,vdev=xvda "
                      "-blockdev driver=file,filename=%s,node-name=snapfile ",
                      path);
 
@@ -1701,7 +1502,7 @@ static void fault_among(const Fault *fault, unsigned int healthy)
     said = g_strdup_printf("/local/domain/0/backend/vbd/7/666 %s", fault->said);
     assert_said(s, said);
     /* the culprit still holds what it did not let go */
-    s->before.maps = s->before.ports = !fault->released;
+    s->g->at_start.maps = s->g->at_start.ports = !fault->released;
     story_end(s);
 }
 
@@ -2051,13 +1852,6 @@ static void wait_known(Story *s, const char *name)
     }
 }
 
-static void wait_no_events(Story *s)
-{
-    while (qxen_stat(s->g, "events")) {
-        g_usleep(100);
-    }
-}
-
 /*
  * The guest writes without end to what QEMU watches: QEMU asks xenstore so
  * often and no more, and knows in the end what is there all the same.
@@ -2079,7 +1873,7 @@ static void test_flood(const void *data)
     qxen_cmd(s->g, "flood 20000 " FRONTEND "%s %s", what[0], what[1]);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
     qxen_cmd(s->g, "flood 20000 " FRONTEND "%s %s", what[0], what[1]);
-    wait_no_events(s);
+    qxen_settle(s->g);
     /* some looks at once, then by a timer: less than a request for a write */
     g_test_message("%u operations", qxen_stat(s->g, "ops") - ops);
     g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 20000);
@@ -2500,7 +2294,7 @@ static void test_scrub_in_use(void)
     g_assert_cmpint(grants_for(s, 0), ==, 1);
     assert_said(s, "grants: 1 of the firmware cleared, 1 left because a "
                 "backend uses them");
-    s->before.maps = s->before.ports = 1;
+    s->g->at_start.maps = s->g->at_start.ports = 1;
     story_end(s);
 }
 
@@ -2939,7 +2733,7 @@ static void test_all_hang(void)
         g_assert_false(qxen_exists(s->g, ring));
     }
     assert_said(s, " 0 handed off, 200 given up, 0 failed, 0 left alone");
-    s->before.maps = s->before.ports = 200;
+    s->g->at_start.maps = s->g->at_start.ports = 200;
     story_end(s);
 }
 
@@ -3064,21 +2858,7 @@ int main(int argc, char **argv)
                         ",iothread=io0", test_inflight);
     qtest_add_func("/xen-handoff/teardown/unplug-while-draining",
                    test_unplug_while_draining);
-    qtest_add_data_func("/xen-handoff/upstream/close-inflight", NULL,
-                        test_close_inflight);
-    qtest_add_data_func("/xen-handoff/upstream/close-inflight-iothread",
-                        ",iothread=io0", test_close_inflight);
-    qtest_add_func("/xen-handoff/upstream/close-in-handler",
-                   test_close_in_handler);
-    qtest_add_data_func("/xen-handoff/upstream/close-in-drain", NULL,
-                        test_close_in_drain);
-    qtest_add_data_func("/xen-handoff/upstream/close-in-drain-iothread",
-                        ",iothread=io0", test_close_in_drain);
-    qtest_add_func("/xen-handoff/upstream/discard", test_discard);
-    qtest_add_func("/xen-handoff/upstream/nic-at-exit", test_nic_at_exit);
-    qtest_add_func("/xen-handoff/upstream/reset", test_backend_reset);
-    qtest_add_func("/xen-handoff/upstream/auto-vdev", test_auto_vdev);
-    qtest_add_func("/xen-handoff/upstream/hotplug", test_hotplug);
+    qtest_add_func("/xen-handoff/teardown/hotplug", test_hotplug);
     qtest_add_func("/xen-handoff/teardown/ring-pages", test_ring_pages);
     qtest_add_func("/xen-handoff/teardown/keys", test_keys);
     qtest_add_func("/xen-handoff/teardown/grants", test_grants);

@@ -34,6 +34,8 @@
  */
 #define RING_HEAD   64
 
+#define QDISKS      "/local/domain/0/backend/qdisk/7/"
+
 #define TIMEOUT_MS  10000
 #define POLL_US     500
 
@@ -158,6 +160,22 @@ unsigned int qxen_stat(QXenGuest *g, const char *name)
     g_error("xen-loopback does not count '%s': '%s'", name, result);
 }
 
+void qxen_settle(QXenGuest *g)
+{
+    int64_t start = g_get_monotonic_time();
+    unsigned int events, least = UINT_MAX;
+
+    while ((events = qxen_stat(g, "events"))) {
+        if (events < least) {
+            least = events;
+            start = g_get_monotonic_time();
+        } else if (!pause_since(start)) {
+            g_error("%u events of watches do not arrive within %d ms", events,
+                    TIMEOUT_MS);
+        }
+    }
+}
+
 QXenOpen qxen_open(QXenGuest *g)
 {
     return (QXenOpen) {
@@ -168,14 +186,15 @@ QXenOpen qxen_open(QXenGuest *g)
     };
 }
 
-void qxen_assert_open(QXenGuest *g, const QXenOpen *want)
+void qxen_assert_closed(QXenGuest *g)
 {
     QXenOpen is = qxen_open(g);
 
-    g_assert_cmpuint(is.maps, ==, want->maps);
-    g_assert_cmpuint(is.ports, ==, want->ports);
-    g_assert_cmpuint(is.watches, ==, want->watches);
-    g_assert_cmpuint(is.handles, ==, want->handles);
+    g_assert_cmpuint(is.maps, ==, g->at_start.maps);
+    g_assert_cmpuint(is.ports, ==, g->at_start.ports);
+    g_assert_cmpuint(is.watches, ==, g->at_start.watches);
+    g_assert_cmpuint(is.handles, ==, g->at_start.handles);
+    qxen_assert_untouched(g);
 }
 
 void qxen_param(QXenGuest *g, const char *value)
@@ -223,15 +242,18 @@ QXenGuest *qxen_machine_start(const char *fmt, ...)
     va_end(ap);
     g->log = qxen_temp_file("log", 0);
     g->bios = qxen_temp_file("bios", 64 * 1024);
+    g->disk = qxen_temp_disk();
     g->qts = qtest_initf(
         "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
         "-object memory-backend-memfd,id=ram,size=64M,share=on "
-        "-device xen-loopback -device xen-platform,addr=%d %s 2>%s",
-        g->bios, QXEN_PLATFORM_SLOT, args, g->log);
+        "-device xen-loopback -device xen-platform,addr=%d "
+        "-blockdev driver=file,filename=%s,node-name=disk %s 2>%s",
+        g->bios, QXEN_PLATFORM_SLOT, g->disk, args, g->log);
     g->taken_over = g_byte_array_new();
     pool_init(&g->frames, FIRST_FRAME, END_FRAME);
     pool_init(&g->refs, FIRST_REF, QXEN_GRANTS);
     pool_init(&g->ports, 1, PORTS);
+    g->at_start = qxen_open(g);
     return g;
 }
 
@@ -240,8 +262,10 @@ void qxen_machine_stop(QXenGuest *g)
     qtest_quit(g->qts);
     unlink(g->log);
     unlink(g->bios);
+    unlink(g->disk);
     g_free(g->log);
     g_free(g->bios);
+    g_free(g->disk);
     g_queue_clear(&g->frames.returned);
     g_queue_clear(&g->refs.returned);
     g_queue_clear(&g->ports.returned);
@@ -721,6 +745,48 @@ static size_t ring_response(QXenRing *ring, QXenFrontend *fe)
 
 /* --- disks --------------------------------------------------------------- */
 
+void qxen_disk_plug(QXenGuest *g, const char *id, const char *vdev,
+                    const char *image)
+{
+    g_autofree char *fe = g_strdup_printf(QXEN_DEVICES "vbd/%s", id);
+    g_autofree char *be = g_strdup_printf(QDISKS "%s", id);
+    const struct {
+        const char *dir, *key, *value;
+    } nodes[] = {
+        { fe, "backend", be },
+        { fe, "backend-id", "0" },
+        { fe, "virtual-device", id },
+        { fe, "device-type", "disk" },
+        { fe, "state", "1" },
+        { be, "frontend", fe },
+        { be, "frontend-id", "7" },
+        { be, "dev", vdev },
+        { be, "device-type", "disk" },
+        { be, "mode", "w" },
+        { be, "params", image },
+        { be, "online", "1" },
+        { be, "state", "1" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(nodes); i++) {
+        g_autofree char *path = g_strdup_printf("%s/%s", nodes[i].dir,
+                                                nodes[i].key);
+
+        qxen_write(g, path, "%s", nodes[i].value);
+    }
+    qxen_wait_state(g, be, XenbusStateInitWait);
+}
+
+void qxen_disk_unplug(QXenGuest *g, const char *id)
+{
+    g_autofree char *be = g_strdup_printf(QDISKS "%s", id);
+    g_autofree char *online = g_strdup_printf("%s/online", be);
+
+    qxen_write(g, online, "0");
+    qxen_wait_state(g, be, XenbusStateUnknown);
+    g_assert_false(qxen_exists(g, be));
+}
+
 static void vbd_write_keys(QXenVbd *vbd, const QXenConnect *how)
 {
     if (how->ring_order) {
@@ -1041,6 +1107,21 @@ size_t qxen_wire_receive(int fd, void *frame, size_t size)
     len = recv(fd, frame, size, 0);
     g_assert_cmpint(len, >, 0);
     return len;
+}
+
+void qxen_vif_exchange(QXenVif *vif, int fd)
+{
+    const uint8_t sent[64] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                               2, 0, 0, 0, 0, 1, 0x88, 0xb5, 'h', 'i' };
+    uint8_t got[2048];
+
+    qxen_vif_post(vif, 8);
+    qxen_vif_send(vif, sent, sizeof(sent));
+    g_assert_cmpmem(got, qxen_wire_receive(fd, got, sizeof(got)),
+                    sent, sizeof(sent));
+    g_assert_cmpint(send(fd, sent, sizeof(sent), 0), ==, sizeof(sent));
+    g_assert_cmpmem(got, qxen_vif_receive(vif, got, sizeof(got)),
+                    sent, sizeof(sent));
 }
 
 void qxen_vif_close(QXenVif *vif)

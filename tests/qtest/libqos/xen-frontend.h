@@ -38,10 +38,16 @@ typedef struct QXenPool {
     GQueue returned;
 } QXenPool;
 
+/* What is open in QEMU and in the scripted backends, all together */
+typedef struct QXenOpen {
+    unsigned int maps, ports, watches, handles;
+} QXenOpen;
+
 /* The guest: its memory, its grant table, its event channels */
 typedef struct QXenGuest {
     QTestState *qts;
-    char *log, *bios;           /* files: what QEMU says, and nothing */
+    char *log, *bios, *disk;    /* files: what QEMU says, zeros, a disk */
+    QXenOpen at_start;          /* before the guest did anything */
     QXenPool frames, refs, ports;
     GByteArray *taken_over;     /* what the OS has in the firmware's pages */
     uint64_t requests;          /* of disks, so far */
@@ -115,11 +121,6 @@ typedef struct QXenConsole {
     QXenPage page;
 } QXenConsole;
 
-/* What is open in QEMU and in the scripted backends, all together */
-typedef struct QXenOpen {
-    unsigned int maps, ports, watches, handles;
-} QXenOpen;
-
 /* --- files of a test ------------------------------------------------------ */
 
 #define QXEN_DISK_SECTORS 64
@@ -147,7 +148,8 @@ char *qxen_temp_disk(void);
  * qxen_machine_start:
  * @fmt: more arguments of QEMU, with their own arguments
  *
- * Start a QEMU that has xen-loopback, xen-platform and an empty BIOS.
+ * Start a QEMU that has xen-loopback, xen-platform, an empty BIOS, and an image
+ * of qxen_temp_disk() with the node name "disk".
  *
  * Returns: the guest, for qxen_machine_stop()
  */
@@ -221,21 +223,29 @@ char *qxen_ask(QXenGuest *g, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 unsigned int qxen_stat(QXenGuest *g, const char *name);
 
 /**
+ * qxen_settle:
+ * @g: the guest
+ *
+ * Wait until no event of a watch is on its way to QEMU.
+ */
+void qxen_settle(QXenGuest *g);
+
+/**
  * qxen_open:
  * @g: the guest
  *
- * Returns: what is open now, for qxen_assert_open()
+ * Returns: what is open now
  */
 QXenOpen qxen_open(QXenGuest *g);
 
 /**
- * qxen_assert_open:
+ * qxen_assert_closed:
  * @g: the guest
- * @want: what qxen_open() returned
  *
- * Assert that now is open what was open then.
+ * Assert that no more is open than when the machine was started, and that
+ * nobody wrote to the pages that qxen_take_over() has taken.
  */
-void qxen_assert_open(QXenGuest *g, const QXenOpen *want);
+void qxen_assert_closed(QXenGuest *g);
 
 /**
  * qxen_param:
@@ -492,6 +502,27 @@ void qxen_backend_new(QXenGuest *g, const char *name, const char *options);
 /* --- disks --------------------------------------------------------------- */
 
 /**
+ * qxen_disk_plug:
+ * @g: the guest
+ * @id: of the new disk: "51728"
+ * @vdev: how QEMU names it: "xvdb"
+ * @image: path of its image
+ *
+ * Do what the toolstack does to plug in a disk, and wait for its backend.
+ */
+void qxen_disk_plug(QXenGuest *g, const char *id, const char *vdev,
+                    const char *image);
+
+/**
+ * qxen_disk_unplug:
+ * @g: the guest
+ * @id: of a disk that was plugged in: "51728"
+ *
+ * Unplug it and wait until it is gone.
+ */
+void qxen_disk_unplug(QXenGuest *g, const char *id);
+
+/**
  * qxen_vbd_connect:
  * @g: the guest
  * @name: of the device: "vbd/51712"; or "vscsi/0", which connects alike
@@ -636,6 +667,15 @@ size_t qxen_vif_receive(QXenVif *vif, void *frame, size_t size);
  * Returns: the size of the frame
  */
 size_t qxen_wire_receive(int fd, void *frame, size_t size);
+
+/**
+ * qxen_vif_exchange:
+ * @vif: a device
+ * @fd: the test's end of the wire
+ *
+ * Send a frame in each direction, and have it arrive as it was sent.
+ */
+void qxen_vif_exchange(QXenVif *vif, int fd);
 
 /**
  * qxen_vif_close:
