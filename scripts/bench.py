@@ -193,7 +193,7 @@ def without_xen(args):
 
 # --- on a real Xen ------------------------------------------------------------
 
-METHODS = {'device': 'xen-fw-handoff', 'floor': 'the bare conversation',
+METHODS = {'device': 'xen-fw-handoff', 'baseline': 'the bare conversation',
            'hand': 'a script in dom0'}
 SIZES = [1, 4, 16, 64]
 SAID = re.compile(r'^(\S+) (\w+) .*?(?:done in ([\d.]+) ms: (\d+) handed off, '
@@ -246,10 +246,10 @@ def on_xen(args):
     [unhealed] = run_lab('bench-without', ['linux'], '')
 
     cells = closings((bench / 'bench.txt').read_text())
-    ratio = {name: spread([d / f for d, f in zip(c['device'], c['floor'])])
+    ratio = {name: spread([d / f for d, f in zip(c['device'], c['baseline'])])
              for name, c in cells.items()}
     table('On Xen, in dom0: closing what the firmware has connected, in ms',
-          ['', 'by', 'runs', 'median', 'min', 'max', 'x floor'],
+          ['', 'by', 'runs', 'median', 'min', 'max', 'x baseline'],
           [[name, METHODS[method], str(len(ms)), *map(
               '{:.0f}'.format, (statistics.median(ms), min(ms), max(ms))),
             f'{ratio[name]["median"]:.2f}' if method == 'device' else '']
@@ -290,7 +290,7 @@ def on_xen(args):
     def median(name):
         return statistics.median(cells[name]['device'])
 
-    goals = [goal('one disk and one NIC of kernel backends, the floor',
+    goals = [goal('one disk and one NIC of kernel backends, the baseline',
                   ratio['pair']['median'], 1.5)]
     many = f'disks-{SIZES[-1]}'
     if many in cells:
@@ -307,8 +307,8 @@ def on_xen(args):
               for phase, both in phases.items()]
     goals.append(goal("firmware's rings mapped at Linux's first line",
                       linux['with']['rings_at_first_line'], 0, ''))
-    return {'ms': cells, 'x_floor': ratio, 'idle': phases, 'linux': linux,
-            'goals': goals}
+    return {'ms': cells, 'x_baseline': ratio, 'idle': phases,
+            'linux': linux, 'goals': goals}
 
 
 # --- plots -------------------------------------------------------------------

@@ -342,6 +342,7 @@ def evidence(directory):
     domid = read(directory / 'domid').strip()
     driver = read(directory / 'driver').strip()
     events = parse_events(read(directory / 'events.log'))
+    begin, end = map(events.get, ('resume firmware', 'checkpoint announced'))
     stores = {}
     dumps = {}
     tables = {}
@@ -394,12 +395,9 @@ def evidence(directory):
                    if 'xen-fw-handoff:' in line],
         # seen where a scenario has switched tracing on
         # how long the OS's announcement took, and what it did
-        'handoff_seconds': (events['gate announced'] - events['pass firmware']
-                            if {'gate announced', 'pass firmware'}
-                            <= events.keys() else None),
+        'handoff_seconds': end - begin if begin and end else None,
         'walks': parse_walks(read(directory / 'xswatch.log'), domid,
-                             events.get('pass firmware', float('inf')),
-                             events.get('gate announced', float('inf'))),
+                             begin or float('inf'), end or float('inf')),
         'traces': {path.stem[len('traces-'):]: parse_traces(
             read(path), read(path.with_suffix('.xen')), domid)
             for path in directory.glob('traces-*.txt')},

@@ -142,7 +142,7 @@ make_image() {
     gcc -O2 -Wall -o "$t/usr/bin/xsring" "$HERE/tools/xsring.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/grants" "$HERE/tools/grants.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/qmp" "$HERE/tools/qmp.c"
-    gcc -O2 -Wall -o "$t/usr/bin/floor" "$HERE/tools/floor.c" -lxenstore
+    gcc -O2 -Wall -o "$t/usr/bin/baseline" "$HERE/tools/baseline.c" -lxenstore
     cp "$HERE/tools/by-hand.sh" "$t/usr/bin/"
     chmod +x "$t/usr/bin/by-hand.sh"
     cp "$HERE/dom0/block" "$HERE/dom0/vif-bridge" "$t/etc/xen/scripts/"

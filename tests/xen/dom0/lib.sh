@@ -197,32 +197,44 @@ options() {
 start() { options "$@"; xl unpause "$SCENARIO"; }   # start KEY VALUE...: let the guest run
 
 is_at() { [ "$(xenstore-read "/local/domain/$DOMID/data/lab-at" 2>/dev/null)" = "$1" ]; }
-gate() {    # gate NAME SECONDS: the payload is there
+checkpoint() {  # checkpoint NAME SECONDS: the payload is there, and waits
     limit=$(($2 * PATIENCE))
-    say "waiting for gate '$1' ($limit s at most)"
+    say "waiting for checkpoint '$1' ($limit s at most)"
     timeout $limit xsawait "/local/domain/$DOMID/data/lab-at" "$1" ||
-        fail "no gate '$1' within $limit s"
-    event "gate $1"
+        fail "no checkpoint '$1' within $limit s"
+    event "checkpoint $1"
 }
-pass() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "pass $1"; }
+resume() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "resume $1"; }
 
-# scratch POINT SECONDS: the firmware, which has to leave xenstore alone, is there
+# checkpoint_scratch POINT SECONDS: the firmware, which has to leave xenstore alone, is there
 said_at() { grep -aq "^PVFW: at $1" "$OUT/firmware.log"; }
-scratch() {
+checkpoint_scratch() {
     await "$2" "the firmware at '$1'" said_at "$1"
     event "at $1"
 }
-pass_scratch() {    # pass_scratch POINT: a gate that QEMU opens
+resume_scratch() {  # resume_scratch POINT: QEMU lets it go on
     query "$1" go '{"execute":"human-monitor-command","arguments":{"command-line":"o /b 0x3ff 1"}}'
-    event "pass $1"
+    event "resume $1"
 }
 
 through() { # through POINT...: what there is to see at each
     for point in "$@"; do
-        gate "$point" 60
+        checkpoint "$point" 120
         snapshot "$point"
-        pass "$point"
+        resume "$point"
     done
+}
+
+# take_over: what there is to see when an OS has announced itself, and when it has used its devices
+take_over() {
+    checkpoint 'announced' 120
+    snapshot 'announced'
+    [ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off \
+        grants-cleared grants-in-use
+    resume 'announced'
+    checkpoint 'done' 120
+    snapshot 'done'
+    written
 }
 
 # naive start|options KEY VALUE...: the firmware leaves all connected; an OS that announces
@@ -231,26 +243,15 @@ naive() {
     begin=$1
     shift
     "$begin" firmware "$ALL" os 1 late "$ALL" gates "firmware announced done" "$@"
-    gate 'firmware' 120
-    snapshot 'firmware'
-    pass 'firmware'
-    gate 'announced' 120
-    snapshot 'announced'
-    [ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off \
-        grants-cleared grants-in-use
-    pass 'announced'
-    gate 'done' 120
-    snapshot 'done'
-    written
+    through firmware
+    take_over
 }
 
 # late_announce start|options: an OS that attaches all, then announces itself, as OpenBSD does
 late_announce() {
     "$1" firmware none os 1 order "$OPENBSD" early "$ALL" gates "early done"
-    gate 'early' 60
-    snapshot 'early'
-    pass 'early'
-    gate 'done' 60
+    through early
+    checkpoint 'done' 60
     snapshot 'done'
     written
 }
@@ -267,9 +268,7 @@ linux_guest() {
 # connected KEY VALUE...: the firmware connects all and returns to the BIOS, which boots an OS
 connected() {
     start firmware "$ALL" os 0 gates firmware "$@"
-    gate 'firmware' 60
-    snapshot 'firmware'
-    pass 'firmware'
+    through firmware
 }
 
 # first_line [COMMAND...]: what there is to see, and COMMAND, while Linux stands at its first line
@@ -321,10 +320,10 @@ emulated() {    # emulated TAG: what there is of them, as QEMU has it
 console_has() { grep -aq "$1" "$CONSOLE" 2>/dev/null; }
 wait_console() { await "$2" "'$1' on the console" console_has "$1"; }  # wait_console REGEX SECONDS
 
-alives() { grep -ac 'GUEST.*: alive' "$CONSOLE"; }
-alives_are() { [ "$(alives)" -ge "$1" ]; }
+count_alive() { grep -ac 'GUEST.*: alive' "$CONSOLE"; }
+alive_times() { [ "$(count_alive)" -ge "$1" ]; }
 # alive: until Linux has used all its devices; it may have begun the first time before now
-alive() { await 90 "Linux to use its devices" alives_are $(($(alives) + 2)); event alive; }
+alive() { await 90 "Linux to use its devices" alive_times $(($(count_alive) + 2)); event alive; }
 
 # --- looking -------------------------------------------------------------------------
 
@@ -405,24 +404,24 @@ written() { # what arrived in the disks' images where the OS wrote
 
 # --- another life --------------------------------------------------------------------
 
-# past: what was seen so far is of a device model that ends; it goes to before/
-past() {
+# archive_evidence: what was seen so far is of a device model that ends; it goes to before/
+archive_evidence() {
     mkdir "$OUT/before"
     mv "$OUT"/snapshot-* "$OUT/domid" "$OUT/events.log" "$OUT/before/"
     cp "$OUT/firmware.log" "$OUT/xswatch.log" "$OUT/before/"
     cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/before/qemu-dm.log"
 }
 
-begun() { DOMID=$(xl domid "$SCENARIO" 2>/dev/null) && is_at 'begin'; }
+restarted() { DOMID=$(xl domid "$SCENARIO" 2>/dev/null) && is_at 'begin'; }
 
-# lives_again REASON: the firmware leaves all connected and the OS, when it uses the NIC, shuts
+# reboot_into REASON: the firmware leaves all connected and the OS, when it uses the NIC, shuts
 # down for REASON; xl's answer is another life of the guest, which waits for its options
-lives_again() {
+reboot_into() {
     start firmware "$ALL" os 1 late vif/0 gates 'done' shutdown "$1"
-    gate 'done' 60
-    past
+    checkpoint 'done' 60
+    archive_evidence
     xenstore-write "/local/domain/$DOMID/lab/go" 'done'
-    await 60 "the guest's next life" begun
+    await 60 "the guest's next life" restarted
     present
 }
 
@@ -442,15 +441,15 @@ destroy() { # the guest, and what was made for it
     LOOPS=''
 }
 
-# about [other]: from here on it is about the scenario's guest, or about its other one
-about() {
+# select_guest [other]: from here on it is about the scenario's guest, or about its other one
+select_guest() {
     SCENARIO=$NAME${1:+-$1} OUT=/out/$NAME${1:+/$1}
     CONSOLE=/run/guest-$SCENARIO.log
     mkdir -p "$OUT"
     DOMID=$(xl domid "$SCENARIO" 2>/dev/null) || :
 }
 
-away() {    # the guest ends, its logs stay
+collect_logs() {    # the guest ends, its logs stay
     (destroy) || status=1
     cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/qemu-dm.log"
     cp "/var/log/xen/xl-$SCENARIO.log" "$OUT/xl.log"
@@ -463,11 +462,11 @@ finish() {  # also after a failure
     trap - EXIT
     set +e
     if [ -d "/out/$NAME/other" ]; then
-        about other
-        away
+        select_guest other
+        collect_logs
     fi
-    about
-    away
+    select_guest
+    collect_logs
     $AFTER
     xl dmesg -c >>"$OUT/xen.log"
     kill "$WATCH" "$LIVE"
@@ -480,7 +479,7 @@ finish() {  # also after a failure
 # shellcheck disable=SC2034  # VARIANT is for that
 scenario() {
     NAME=$1 VARIANT=${1#*.} LOOPS='' DISKS=2 NICS=1 KIND='' QCOW2='' AFTER=''
-    about
+    select_guest
     say "begins"
     event begin
     # the logs on their way to the host, should this be the last we hear of dom0

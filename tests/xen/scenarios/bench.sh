@@ -1,5 +1,5 @@
 # For scripts/bench.py: how long closing the firmware's connections takes, by the device under
-# test, by the floor (the same conversation with xenstore and nothing else) and by hand, in
+# test, by the baseline (the same conversation with xenstore and nothing else) and by hand, in
 # turns within one guest.  "NAME METHOD what it said" goes into bench.txt.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -14,9 +14,9 @@ close_by() {
     device)
         grep -a 'xen-fw-handoff: done in' "/var/log/xen/qemu-dm-$SCENARIO.log" | tail -n 1
         ;;
-    floor)
+    baseline)
         # shellcheck disable=SC2086  # all of them
-        floor "$DOMID" $ALL
+        baseline "$DOMID" $ALL
         ;;
     hand)
         read -r from _ </proc/uptime
@@ -30,16 +30,16 @@ close_by() {
 
 # a round: the firmware connects all of them, METHOD closes them
 round() {
-    gate 'firmware' 300
+    checkpoint 'firmware' 300
     request=0 result=''
     [ "$1" != device ] || request=1
     xenstore-write "/local/domain/$DOMID/lab/request" $request
     [ "$1" = device ] || result=$(close_by "$1")
-    pass 'firmware'
-    gate 'asked' 100
+    resume 'firmware'
+    checkpoint 'asked' 100
     [ "$1" != device ] || result=$(close_by device)
     echo "$name $1 $result" >>"$OUT/bench.txt"
-    pass 'asked'
+    resume 'asked'
 }
 
 # measure NAME ROUNDS BY-HAND DISKS NICS KIND: so many rounds each, and so many by hand
@@ -51,7 +51,7 @@ measure() {
     for n in $(seq "$rounds"); do
         say "$name: round $n of $rounds"
         round device
-        round floor
+        round baseline
         [ "$n" -gt "$by_hand" ] || round hand
     done
     destroy

@@ -14,21 +14,15 @@ guest
 start firmware vbd/51712 chain vbd/51712 chain-ring-order 2 os 1 \
     order "load=0 product=3 build=1 unplug=7 late" late "$ALL" \
     gates "firmware chained announced done"
-gate 'firmware' 60
-pass 'firmware'
-gate 'chained' 60
+checkpoint 'firmware' 60
+resume 'firmware'
+checkpoint 'chained' 60
 snapshot 'firmware'
 limit_kernel 1
 before=$(closes)
-pass 'chained'
+resume 'chained'
 await 30 "blkback to close" closed
 await 30 "the handoff to wait for the disk" waits_or_is_done
 snapshot 'waiting'
 limit_kernel 0
-gate 'announced' 60
-snapshot 'announced'
-[ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off
-pass 'announced'
-gate 'done' 60
-snapshot 'done'
-written
+take_over

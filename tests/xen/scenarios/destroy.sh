@@ -14,9 +14,7 @@ xenstore-write "/libxl/$DOMID/device/vbd/51744/backend" "$BACKEND" \
 present
 start firmware "$ALL vbd/51744" os 1 gates firmware
 plays_dead
-gate 'firmware' 60
-snapshot 'firmware'
-pass 'firmware'
+through firmware
 await 30 "the handoff" frontend_is 5
 healthy_done() { [ "$(xenstore-read "/local/domain/$DOMID/device/vif/0/state")" = 1 ]; }
 await 30 "the end of the healthy backends" healthy_done

@@ -13,9 +13,4 @@ start firmware "$ALL" ring-order 2 os 1 late "$ALL" gates "firmware halved annou
     half "vbd/51712=6d1i vbd/51728=1 vbd/51744=1 vbd/51760=5c6dkp vbd/51776=5c vbd/51792=6d1i \
 vbd/51808=3 vbd/51824=2c vif/0=1i vif/1=6d1i"
 through firmware halved
-gate 'announced' 60
-snapshot 'announced'
-[ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off
-pass 'announced'
-through 'done'
-written
+take_over

@@ -8,13 +8,11 @@
 DM_ARGS=', "-device", "xen-fw-handoff,id=fw-handoff,timeout-ms=8000"'
 
 hand_off() {    # hand_off TAG: what the firmware leaves connected
-    gate 'firmware' 60
-    snapshot 'firmware'
-    pass 'firmware'
-    gate 'announced' 60
+    through firmware
+    checkpoint 'announced' 60
     snapshot 'announced'
     properties "$1" connections given-up last-duration-us
-    pass 'announced'
+    resume 'announced'
 }
 
 guest 'on_reboot = "restart"'
@@ -26,12 +24,12 @@ start firmware "$ALL vbd/51744 vbd/51760" os 1 late "$ALL" gates "firmware annou
     shutdown 1
 plays_dead
 hand_off beside
-gate 'done' 60
+checkpoint 'done' 60
 snapshot 'done'
 written
-past
+archive_evidence
 xenstore-write "/local/domain/$DOMID/lab/go" 'done'
-await 60 "the guest's next life" begun
+await 60 "the guest's next life" restarted
 dead_backend vbd/51744
 present
 options firmware vbd/51744 os 1 gates "firmware announced"

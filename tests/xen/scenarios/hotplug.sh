@@ -6,7 +6,7 @@
 
 guest 'vcpus = 2'
 start firmware "$ALL" os 1 late "$ALL vbd/51744 vif/1" gates "firmware announced done"
-gate 'firmware' 60
+checkpoint 'firmware' 60
 disk 2
 say "waiting for xl block-attach and network-attach (60 s at most each)"
 timeout 60 xl block-attach "$SCENARIO" \

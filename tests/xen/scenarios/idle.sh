@@ -17,12 +17,12 @@ counts() {
 
 stand_still() { # stand_still PHASE: both guests are paused
     for guest in '' other; do
-        about $guest
+        select_guest $guest
         counts >"$OUT/counts"
     done
     sleep "${IDLE:=60}"
     for guest in '' other; do
-        about $guest
+        select_guest $guest
         counts | cat "$OUT/counts" - | awk -v line="$1 ${guest:-device} $IDLE" '
             NR == 1 { split($0, before) }
             NR == 2 { print line, $1 - before[1], $2 - before[2], $3 - before[3] }
@@ -32,29 +32,29 @@ stand_still() { # stand_still PHASE: both guests are paused
 
 reach() {   # reach POINT: both of them, and pause there
     for guest in '' other; do
-        about $guest
+        select_guest $guest
         xl unpause "$SCENARIO"
-        gate "$1" 60
+        checkpoint "$1" 60
         xl pause "$SCENARIO"
     done
 }
 
 guest
-about other
+select_guest other
 # shellcheck disable=SC2034  # guest() reads it
 DM_ARGS=
 guest 'vif = [ "mac=00:16:3e:11:11:21,bridge=xenbr0,type=vif" ]'
 stand_still 'before'
 for guest in '' other; do
-    about $guest
+    select_guest $guest
     options firmware "$ALL" os 1 gates "firmware announced"
 done
 reach 'firmware'
 stand_still 'connected'
 for guest in '' other; do
-    about $guest
-    pass 'firmware'
+    select_guest $guest
+    resume 'firmware'
 done
 reach 'announced'
 stand_still 'after'
-about
+select_guest

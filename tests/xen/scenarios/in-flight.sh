@@ -13,21 +13,15 @@ limit_qemu() {
 guest
 start firmware "$ALL" os 1 order "load=0 product=3 build=1 unplug=7 late" late "$ALL" \
     gates "firmware announced done"
-gate 'firmware' 60
+checkpoint 'firmware' 60
 snapshot 'firmware'
 query limit tree '{"execute":"human-monitor-command","arguments":{
     "command-line":"info qom-tree /machine/unattached"}}'
 qdisk=$(sed -n 's,.*/\(device\[[0-9]*\]\) (xen-disk).*,/machine/unattached/\1,p' "$OUT/qmp-limit.txt")
 limit_kernel 1
 limit_qemu 1
-pass 'firmware'
+resume 'firmware'
 await 30 "blkback to close" closed
 limit_kernel 0
-gate 'announced' 60
-snapshot 'announced'
-[ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off
-limit_qemu 0
-pass 'announced'
-gate 'done' 60
-snapshot 'done'
-written
+limit_qemu 0    # after the handoff: QMP waits for its end
+take_over

@@ -10,12 +10,10 @@ linux_guest ''
 # as long as a value may be, and longer than the ring
 long=$(head -c 2000 /dev/zero | tr '\0' x)
 start firmware "$ALL" os 0 long "$long" litter "$VARIANT" gates firmware
-gate 'firmware' 60
-snapshot 'firmware'
-pass 'firmware'
-scratch 'littered' 60
+through firmware
+checkpoint_scratch 'littered' 60
 snapshot 'littered'
-pass_scratch 'littered'
+resume_scratch 'littered'
 first_line
 wait_console 'GUEST.*ready' 90  # it hangs where it does not understand xenstored
 ready

@@ -4,5 +4,5 @@
 # shellcheck shell=dash
 
 guest 'on_reboot = "restart"'
-lives_again 1
+reboot_into 1
 naive options

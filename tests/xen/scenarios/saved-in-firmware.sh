@@ -8,26 +8,18 @@ saved=/tmp/$SCENARIO-saved
 
 guest
 start firmware "$ALL" quiet 1 gates firmware
-gate 'firmware' 60
-snapshot 'firmware'
-pass 'firmware'
-scratch 'quiet' 60
+through firmware
+checkpoint_scratch 'quiet' 60
 say "waiting for xl save (60 s at most)"
 timeout 60 xl save "$SCENARIO" "$saved"
-past
+archive_evidence
 say "waiting for xl restore (60 s at most)"
 timeout 60 xl restore "$saved" >"$OUT/xl-restore.log" 2>&1
 present
 [ -z "$DM_ARGS" ] || properties restored state
 options chain "$ALL" os 1 late "$ALL" gates "chained announced done"
-pass_scratch 'quiet'
-gate 'chained' 60
+resume_scratch 'quiet'
+checkpoint 'chained' 60
 snapshot 'firmware'
-pass 'chained'
-gate 'announced' 60
-snapshot 'announced'
-[ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off
-pass 'announced'
-gate 'done' 60
-snapshot 'done'
-written
+resume 'chained'
+take_over

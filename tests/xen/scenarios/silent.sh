@@ -9,15 +9,6 @@ handed_off() { grep -aq 'xen-fw-handoff: done' "/var/log/xen/qemu-dm-$SCENARIO.l
 guest
 start firmware "$ALL" os 1 order "callback late" picky 1 late "$ALL" \
     gates "firmware announced done"
-gate 'firmware' 60
-snapshot 'firmware'
-pass 'firmware'
-gate 'announced' 60
+through firmware
 await 30 "the handoff" handed_off
-event 'handed off'
-snapshot 'announced'
-properties announced state announcement connections handed-off
-pass 'announced'
-gate 'done' 60
-snapshot 'done'
-written
+take_over

@@ -30,7 +30,7 @@ while [ "$round" -lt "${ROUNDS:=3}" ]; do
     say "round $round of $ROUNDS"
     guest
     start firmware "$ALL" os 1 late "$ALL" gates 'done'
-    gate 'done' 60
+    checkpoint 'done' 60
     [ "$(grep -c '^PVFW: v.* works' "$OUT/firmware.log")" = 3 ] || fail "firmware of round $round"
     [ "$(grep -c '^PVOS: v.* works' "$OUT/firmware.log")" = 3 ] || fail "OS of round $round"
     grep -q ': 3 handed off, 0 given up' "/var/log/xen/qemu-dm-$SCENARIO.log" ||

@@ -6,6 +6,6 @@
 # shellcheck shell=dash
 
 guest 'on_soft_reset = "soft-reset"'
-lives_again 5
+reboot_into 5
 [ -z "$DM_ARGS" ] || properties restored state
 late_announce options

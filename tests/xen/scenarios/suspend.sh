@@ -20,7 +20,7 @@ snapshot 'checkpoint'
 query checkpoint status '{"execute":"query-status"}'
 say "waiting for xl save (60 s at most)"
 timeout 60 xl save "$SCENARIO" "$saved"
-past
+archive_evidence
 say "waiting for xl restore (60 s at most)"
 timeout 60 xl restore "$saved" >"$OUT/xl-restore.log" 2>&1
 present

@@ -4,17 +4,17 @@
 # shellcheck shell=dash
 
 reach() {   # reach POINT: and wait there without taking dom0's processor
-    gate "$1" 60
+    checkpoint "$1" 60
     xl pause "$SCENARIO"
     snapshot "$1"
-    pass "$1"
+    resume "$1"
 }
 
 guest
-about other
+select_guest other
 guest 'vif = [ "mac=00:16:3e:11:11:21,bridge=xenbr0,type=vif" ]'
 for one in '' other; do
-    about $one
+    select_guest $one
     start firmware "$ALL" os 1 late "$ALL" gates "firmware announced done"
     reach firmware
 done
@@ -22,11 +22,11 @@ xl unpause two &
 xl unpause two-other
 wait $!
 for one in '' other; do
-    about $one
+    select_guest $one
     reach announced
 done
 for one in '' other; do
-    about $one
+    select_guest $one
     xl unpause "$SCENARIO"
     reach 'done'
     written

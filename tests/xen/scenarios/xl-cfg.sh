@@ -12,10 +12,10 @@ linux_guest "" "$EMULATED_NIC" "$NO_NIC_ROM" 'firmware = "seabios"' \
     'maxvcpus = 2' \
     "acpi_firmware = \"$acpi\"" "smbios_firmware = \"$smbios\""
 start firmware "$ALL" os 0 gates firmware
-gate 'firmware' 60
+checkpoint 'firmware' 60
 snapshot 'firmware'
 emulated 'firmware'
-pass 'firmware'
+resume 'firmware'
 ready
 emulated 'os'
 disk 2

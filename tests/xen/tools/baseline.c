@@ -1,5 +1,5 @@
 /*
- * The floor under a handoff: floor DOMID FRONTEND...
+ * The baseline of a handoff: baseline DOMID FRONTEND...
  *
  * Closes what labfw has connected by the conversation with xenstore that the
  * backends need, and does nothing else: no ledger, no log, no grants.  Prints
@@ -141,7 +141,7 @@ int main(int argc, char **argv)
     struct pollfd fd;
 
     if (n < 1) {
-        errx(1, "usage: floor DOMID FRONTEND...");
+        errx(1, "usage: baseline DOMID FRONTEND...");
     }
     xs = xs_open(0);
     if (!xs) {
