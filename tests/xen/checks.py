@@ -20,6 +20,15 @@ NO_KEYS = {'extra': [], 'missing': []}
 NOT_ARMED = "not armed: the guest is restored, its connections are its OS's"
 HANDED_OFF = '{} handed off, 0 given up, 0 failed, {} left alone'
 
+# how an OS announces itself
+PRODUCT = 'product number {} at port 0x12'
+BUILD = 'build number 1 at port 0x10'
+UNPLUG = 'unplug mask {} at port 0x10'
+LOG = "a driver's log line at port 0x12"
+BAR = 'unplug request 1 at BAR 0 + {}'
+CALLBACK = 'HVM_PARAM_CALLBACK_IRQ'
+LINUX = [PRODUCT.format('3 (Linux)'), BUILD, UNPLUG.format('0x7')]
+
 
 def of(devices, facts):
     return {d: facts.get(d) for d in devices}
@@ -204,3 +213,27 @@ def said(facts, line):
     yield (f'the log says "{line}"',
            [line in text for text in facts['dm_log'] if ': done' in text],
            [True])
+
+
+def logged(facts):
+    yield ("the guest's own log is in QEMU's",
+           [text for text in facts['dm_log'] if ': guest: ' in text],
+           ['qemu-dm: info: xen-fw-handoff: guest: PVOS says hello'])
+
+
+def noticed(facts, *by):
+    """An OS that has set its callback: who is quicker, its write or we?"""
+    if any(f'announced by {CALLBACK}' in line for line in facts['dm_log']):
+        return [CALLBACK, *by]
+    return by
+
+
+def taken_over(facts, *by, devices=ALL):
+    """All of a firmware's devices by an OS that resets nothing itself."""
+    yield from firmware_connected(facts, devices)
+    yield from handed_off(facts, 'announced', devices)
+    yield from scrubbed(facts, 'announced')
+    yield from told(facts, 'announced', devices, by[0])
+    yield from os_works(facts, devices)
+    yield from announced(facts, *by)
+    yield from said(facts, HANDED_OFF.format(len(devices), 0))

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Boot Xen and a dom0 inside QEMU and run scenarios in it, one after the other.
 
-A scenario (scenarios/NAME.sh) makes an HVM guest whose device model is our
-QEMU.  What it saw comes back to build/xen/RUN/NAME/; serial.log (the outer
-machine's console) and live.log (the guests' consoles and device models') are
-written while it runs.
+A scenario (scenarios/NAME.sh or a row of orders.py) makes an HVM guest whose
+device model is our QEMU.  What it saw comes back to build/xen/RUN/NAME/;
+serial.log (the outer machine's console) and live.log (the guests' consoles and
+device models') are written while it runs.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
@@ -26,6 +26,8 @@ import tarfile
 import tempfile
 import time
 
+import orders
+
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 CACHE = Path(os.environ.get('XDG_CACHE_HOME')
@@ -43,13 +45,15 @@ DOM0_ARGS = ('console=hvc0 earlyprintk=xen mitigations=off nokaslr '
              'ipv6.disable=1')      # nobody but the scenarios sends packets
 
 
-def scenarios():
-    return sorted(p.stem for p in (HERE / 'scenarios').glob('*.sh'))
+def scripts():
+    """What dom0 runs, {scenario: text}; NAME.VARIANT share one."""
+    return {**{row.name: row.script() for row in orders.ORDERS},
+            **{path.stem: path.read_text()
+               for path in sorted((HERE / 'scenarios').glob('*.sh'))}}
 
 
-def script(name):
-    """A scenario's, which it may share with its variants: NAME.VARIANT."""
-    return HERE / 'scenarios' / f'{name.partition(".")[0]}.sh'
+def script_of(name):
+    return name.partition('.')[0]
 
 
 def default_timeout(names):
@@ -112,8 +116,9 @@ def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
     shutil.copy(HERE / 'dom0' / 'init', root / 'init')
     os.chmod(root / 'init', 0o755)
     shutil.copy(HERE / 'dom0' / 'lib.sh', lab)
-    for name in names:
-        shutil.copy(script(name), lab / 'scenarios')
+    texts = scripts()
+    for name in map(script_of, names):
+        (lab / 'scenarios' / f'{name}.sh').write_text(texts[name])
     settings = {'PATIENCE': PATIENCE, 'XENSTORED': XENSTOREDS[0], **settings}
     if debs:
         binaries = add_packages(root, debs)
@@ -273,9 +278,9 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
     for gdb, and nobody is in a hurry.  Returns OK, SCENARIO_FAILED (its
     directory tells) or LAB_FAILED (nothing can be said about all scenarios).
     """
-    unknown = [n for n in names if not script(n).exists()]
+    unknown = [n for n in names if script_of(n) not in scripts()]
     if unknown:
-        say(f'no scenario {unknown[0]}; there are: {" ".join(scenarios())}')
+        say(f'no scenario {unknown[0]}; there are: {" ".join(scripts())}')
         return LAB_FAILED
     if not (IMAGE / 'dom0.tar').exists():
         say(f'{IMAGE}/dom0.tar is missing: run tests/xen/setup.sh')
@@ -432,7 +437,7 @@ def main():
     parser.add_argument('--gdb', action='store_true',
                         help='stop each guest\'s device model for gdb')
     parser.add_argument('scenario', nargs='+',
-                        help=f'any of: {" ".join(scenarios())}')
+                        help=f'any of: {" ".join(scripts())}')
     args = parser.parse_args()
 
     def say(text):

@@ -9,7 +9,8 @@ SPDX-License-Identifier: GPL-2.0-or-later
 from pathlib import Path
 import re
 
-from checks import *    # noqa: F401, F403 - its vocabulary
+import checks as chk
+import orders
 
 TOP = Path(__file__).resolve().parent.parent.parent
 
@@ -65,110 +66,15 @@ def without(check):
     return check
 
 
-PRODUCT = 'product number {} at port 0x12'
-BUILD = 'build number 1 at port 0x10'
-UNPLUG = 'unplug mask {} at port 0x10'
-LOG = "a driver's log line at port 0x12"
-BAR = 'unplug request 1 at BAR 0 + {}'
-CALLBACK = 'HVM_PARAM_CALLBACK_IRQ'
-
-
-def taken_over(facts, *by, devices=ALL):
-    """All of a firmware's devices by an OS that resets nothing itself."""
-    yield from firmware_connected(facts, devices)
-    yield from handed_off(facts, 'announced', devices)
-    yield from scrubbed(facts, 'announced')
-    yield from told(facts, 'announced', devices, by[0])
-    yield from os_works(facts, devices)
-    yield from announced(facts, *by)
-    yield from said(facts, HANDED_OFF.format(len(devices), 0))
-
-
-def logged(facts):
-    yield ("the guest's own log is in QEMU's",
-           [text for text in facts['dm_log'] if ': guest: ' in text],
-           ['qemu-dm: info: xen-fw-handoff: guest: PVOS says hello'])
-
-
-@scenario(('Firmware', 'leaves disks on blkback and qdisk and a NIC connected'),
-          ('OS', 'resets nothing: magic, product, build, unplug, log, devices'),
-          ('Backend', 'blkback on loop, qdisk on raw, netback'),
-          oxenstored='an OS that resets nothing', short='oxenstored')
-def naive(facts):
-    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
-                          UNPLUG.format('0x7'))
-    yield from logged(facts)
-
-
-def noticed(facts, by):
-    """An OS that has set its callback: who is quicker, its write or we?"""
-    if any(f'announced by {CALLBACK}' in line for line in facts['dm_log']):
-        return [CALLBACK, by]
-    return [by]
-
-
-@scenario(('OS', 'FreeBSD: callback, unplug, devices at state 1 only'))
-def freebsd(facts):
-    yield from taken_over(facts, *noticed(facts, UNPLUG.format('0x3')))
-
-
-@scenario(('OS', 'NetBSD: unplug, callback, devices at state 1 only'),
-          ('Firmware', 'rings of four pages, persistent grants'),
-          ('Firmware', 'a boot loader reads through the rings till the end'))
-def netbsd(facts):
-    yield from taken_over(facts, UNPLUG.format('0x3'))
-    yield from loaded(facts, 400)
-    yield ('the rings of the disks had four pages',
-           [len(facts['firmware'][d]['rings']) for d in DISKS], [4, 4])
-    rings = [ref for d in facts['firmware'].values()
-             for ref in d['rings'].values()]
-    yield ('blkback kept a page of data mapped, too',
-           bool(set(facts['snapshots']['firmware']['firmware_mapped'])
-                - set(rings)), True)
-
-
-@scenario(('OS', 'GPLPV, checked: log, product, build, unplug, devices'),
-          ('Firmware', 'grants in the second page of the grant table'))
-def gplpv_checked(facts):
-    yield from taken_over(facts, LOG, PRODUCT.format('2 (GPLPV Windows)'),
-                          BUILD, UNPLUG.format('0x3'))
-    yield from logged(facts)
-    yield ('the grants of the firmware began at 600',
-           min(facts['snapshots']['firmware']['firmware_granted']), 600)
-
-
-@scenario(('OS', 'GPLPV, free: product, build, unplug, devices'),
-          ('Firmware', 'a NIC with two queues'),
-          ('Backend', 'netback, multi-queue'))
-def gplpv(facts):
-    yield from taken_over(facts, PRODUCT.format('2 (GPLPV Windows)'), BUILD,
-                          UNPLUG.format('0x3'))
-    yield ('the NIC had two queues',
-           [len(facts['firmware'][NIC][of]) for of in ('rings', 'ports')],
-           [4, 2])
-
-
-@scenario(('OS', 'Windows PV: log, product, build, unplug twice, devices'),
-          ('Firmware', 'leaves 12 disks and 2 NICs connected'),
-          ('Backend', '9 times blkback, 3 times qdisk, netback twice'))
-def windows(facts):
-    yield from taken_over(facts, LOG, PRODUCT.format('65535 (experimental)'),
-                          BUILD, UNPLUG.format('0x1'),
-                          devices=disks(12) + ['vif/0', 'vif/1'])
-    yield from logged(facts)
-
-
-@scenario(('OS', "SUSE's Linux before the protocol: BAR 0 + 4, devices"))
-def suse(facts):
-    yield from taken_over(facts, BAR.format(4))
+for row in orders.ORDERS:
+    scenario(*row.cells, name=row.name, **row.lists)(row.check)
 
 
 @scenario(('Firmware', 'requests of both disks in flight at the announcement'),
           ('Backend', 'blkback and qdisk on disks that hang for a while'))
 def in_flight(facts):
-    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
-                          UNPLUG.format('0x7'))
-    yield from loaded(facts, 0)
+    yield from chk.taken_over(facts, *chk.LINUX)
+    yield from chk.loaded(facts, 0)
     yield ('reads of both disks were in flight at the announcement',
            facts['loader']['in_flight'], 16)
 
@@ -176,9 +82,9 @@ def in_flight(facts):
 @scenario(('Firmware', 'stops in the middle of its own teardown, ten ways'),
           short=True)
 def half(facts):
-    devices = disks(8) + ['vif/0', 'vif/1']
+    devices = chk.disks(8) + ['vif/0', 'vif/1']
     at = facts['snapshots']['halved']
-    yield from firmware_connected(facts, devices)
+    yield from chk.firmware_connected(facts, devices)
     yield ('it has left each frontend and its backend in other states',
            [[at[states][d] for states in ('frontend_states', 'backend_states')]
             for d in devices],
@@ -188,67 +94,49 @@ def half(facts):
            [[bool(at['keys'][d]['extra']) for d in devices],
             bool(at['firmware_mapped'])],
            [[d != 'vbd/51760' for d in devices], True])
-    yield from handed_off(facts, 'announced', devices)
-    yield from scrubbed(facts, 'announced')
-    yield from told(facts, 'announced', devices, PRODUCT.format('3 (Linux)'))
-    yield from os_works(facts, devices)
+    yield from chk.handed_off(facts, 'announced', devices)
+    yield from chk.scrubbed(facts, 'announced')
+    yield from chk.told(facts, 'announced', devices, chk.LINUX[0])
+    yield from chk.os_works(facts, devices)
 
 
 @scenario(('Firmware', 'two, a "ring-ref" of the first, reads in flight'),
           ('Backend', 'blkback, four pages, on a disk that hangs for a while'))
 def chain_busy(facts):
-    disk = DISKS[:1]
+    disk = chk.DISKS[:1]
     at = facts['snapshots']
-    ring = [facts['firmware'][DISKS[0]]['rings'][key] for key in
+    ring = [facts['firmware'][chk.DISKS[0]]['rings'][key] for key in
             ('ring-ref0', 'ring-ref1', 'ring-ref2', 'ring-ref3', 'ring-ref')]
     yield ("the second firmware's ring is mapped, the first one's is not",
            [ref in at['firmware']['firmware_mapped'] for ref in ring],
            [True] * 4 + [False])
     yield ("the first one's key is still there",
-           at['firmware']['values'][DISKS[0]].get('ring-ref'), str(ring[4]))
+           at['firmware']['values'][disk[0]].get('ring-ref'), str(ring[4]))
     yield ('while the disk hangs the OS waits, the ring is mapped',
            [[ref in at['waiting']['firmware_mapped'] for ref in ring[:4]],
             at['waiting']['point']], [[True] * 4, 'chained'])
-    yield from handed_off(facts, 'announced', disk)
-    yield from scrubbed(facts, 'announced', 10)
-    yield from told(facts, 'announced', disk, PRODUCT.format('3 (Linux)'))
-    yield from loaded(facts, 0)
-    yield from os_works(facts, DISKS[:1] + [NIC])
-
-
-@scenario(('Firmware', 'grant references 2 and up'), short=True)
-def low_grants(facts):
-    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
-                          UNPLUG.format('0x7'))
-    at = facts['snapshots']
-    yield ('the grants of the firmware began at 2',
-           min(at['firmware']['firmware_granted']), 2)
-    yield ("the toolstack's two are as they were",
-           [len(at['firmware']['toolstack_grants']),
-            at['announced']['toolstack_grants']],
-           [2, at['firmware']['toolstack_grants']])
-
-
-@scenario(('OS', 'VMDP before 1.7: BAR 0 + 8 twice, devices'))
-def vmdp(facts):
-    yield from taken_over(facts, BAR.format(8))
+    yield from chk.handed_off(facts, 'announced', disk)
+    yield from chk.scrubbed(facts, 'announced', 10)
+    yield from chk.told(facts, 'announced', disk, chk.LINUX[0])
+    yield from chk.loaded(facts, 0)
+    yield from chk.os_works(facts, chk.DISKS[:1] + [chk.NIC])
 
 
 @scenario(('OS', 'writes to no port: callback, some time, devices'))
 def silent(facts):
-    yield from taken_over(facts, CALLBACK)
+    yield from chk.taken_over(facts, chk.CALLBACK)
 
 
 @scenario(('Firmware', 'iPXE has booted from a SAN (AoE) with its netfront'))
 def ipxe(facts):
-    yield from firmware_connected(facts, [NIC])
+    yield from chk.firmware_connected(facts, [chk.NIC])
     at = facts['snapshots']['firmware']
     yield ("iPXE has left a key that cost the OS's NIC its offloads",
-           'feature-no-csum-offload' in at['keys'][NIC]['extra'], True)
-    yield from handed_off(facts, 'announced', [NIC])
-    yield from scrubbed(facts, 'announced', 18)
-    yield from os_works(facts, ALL)
-    yield from said(facts, HANDED_OFF.format(1, 0))
+           'feature-no-csum-offload' in at['keys'][chk.NIC]['extra'], True)
+    yield from chk.handed_off(facts, 'announced', [chk.NIC])
+    yield from chk.scrubbed(facts, 'announced', 18)
+    yield from chk.os_works(facts, chk.ALL)
+    yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
 
 
 @scenario(('Backend', 'a driver domain: blkback on a disk of its own, netback'),
@@ -258,12 +146,11 @@ def driver_domain(facts):
     served = {'vbd/51712': driver, 'vbd/51728': 0, 'vif/0': driver}
     at = facts['snapshots']['firmware']
     yield ("Xen's dump shows each ring mapped by its backend's domain",
-           {d: {at['grants'][ring]['by'] for ring in rings(at, [d])}
-            for d in ALL}, {d: {domid} for d, domid in served.items()})
+           {d: {at['grants'][ring]['by'] for ring in chk.rings(at, [d])}
+            for d in chk.ALL}, {d: {domid} for d, domid in served.items()})
     yield ('the firmware has granted pages to both domains',
            at['granted_to'], [0, driver])
-    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
-                          UNPLUG.format('0x7'))
+    yield from chk.taken_over(facts, *chk.LINUX)
     yield ('QMP names the backends of both domains',
            {c['frontend']: int(c['backend'].split('/')[3])
             for c in facts['qmp']['announced']['connections']}, served)
@@ -271,39 +158,39 @@ def driver_domain(facts):
 
 @scenario(('Firmware', 'asks for the teardown itself'), short=True)
 def request(facts):
-    yield from firmware_connected(facts, ALL)
-    yield from handed_off(facts, 'asked', ALL)
-    yield from scrubbed(facts, 'asked')
-    yield from os_works(facts, ALL)
+    yield from chk.firmware_connected(facts, chk.ALL)
+    yield from chk.handed_off(facts, 'asked', chk.ALL)
+    yield from chk.scrubbed(facts, 'asked')
+    yield from chk.os_works(facts, chk.ALL)
     yield ('the firmware knew that it may ask, asked, and nothing was left',
            [any(text.endswith(end) for text in facts['dm_log']) for end in
-            ('the firmware asks for a teardown', HANDED_OFF.format(3, 0),
+            ('the firmware asks for a teardown', chk.HANDED_OFF.format(3, 0),
              'done: the firmware left nothing')], [True, True, True])
 
 
 @scenario(('Firmware', 'closes its devices itself'))
 def closes(facts):
-    yield from firmware_connected(facts, ALL)
+    yield from chk.firmware_connected(facts, chk.ALL)
     yield ('the firmware has closed its devices, and its grants were free',
-           [{d: facts['firmware'][d]['closed'] for d in ALL},
-            facts['grants_in_use_by_firmware']], [same(ALL, True), [0]])
-    yield from handed_off(facts, 'closed', ALL)
+           [{d: facts['firmware'][d]['closed'] for d in chk.ALL},
+            facts['grants_in_use_by_firmware']],
+           [chk.same(chk.ALL, True), [0]])
+    yield from chk.handed_off(facts, 'closed', chk.ALL)
     yield ('nothing changes from its end to the announcement',
            *(facts['snapshots'][tag]['values'] for tag in
              ('announced', 'closed')))
-    yield from os_works(facts, ALL)
-    yield from announced(facts, PRODUCT.format('3 (Linux)'), BUILD,
-                         UNPLUG.format('0x7'))
+    yield from chk.os_works(facts, chk.ALL)
+    yield from chk.announced(facts, *chk.LINUX)
     yield ('the log says that there was nothing to do',
            [line.partition('xen-fw-handoff: ')[2] for line in facts['dm_log']
             if ': done' in line], ['done: the firmware left nothing'])
 
 
 def attached_early(facts):
-    yield from untouched(facts, 'early', 'done', ALL)
-    yield from store_untouched(facts, 'early', 'done')
-    yield from still_works(facts, ALL)
-    yield from os_works(facts, ALL)
+    yield from chk.untouched(facts, 'early', 'done', chk.ALL)
+    yield from chk.store_untouched(facts, 'early', 'done')
+    yield from chk.still_works(facts, chk.ALL)
+    yield from chk.os_works(facts, chk.ALL)
 
 
 @scenario(('OS', 'OpenBSD: callback, attaches its devices, then unplugs'),
@@ -311,33 +198,34 @@ def attached_early(facts):
           oxenstored='an OS whose requests and watches are under way', short=True)
 def late_announce(facts):
     yield from attached_early(facts)
-    yield from announced(facts, UNPLUG.format('0x3'))
-    yield from said(facts, HANDED_OFF.format(0, 3))
+    yield from chk.announced(facts, chk.UNPLUG.format('0x3'))
+    yield from chk.said(facts, chk.HANDED_OFF.format(0, 3))
 
 
 @scenario(('OS', 'OpenBSD attaches a NIC from the firmware, then unplugs'))
 def openbsd(facts):
-    early = [DISKS[0], NIC]
-    yield from firmware_connected(facts, [DISKS[1], NIC])
-    yield from untouched(facts, 'early', 'announced', early)
-    yield from still_works(facts, early)
-    yield from handed_off(facts, 'announced', DISKS[1:])
-    yield from os_works(facts, ALL)
-    yield from announced(facts, *noticed(facts, UNPLUG.format('0x3')))
+    early = [chk.DISKS[0], chk.NIC]
+    yield from chk.firmware_connected(facts, [chk.DISKS[1], chk.NIC])
+    yield from chk.untouched(facts, 'early', 'announced', early)
+    yield from chk.still_works(facts, early)
+    yield from chk.handed_off(facts, 'announced', chk.DISKS[1:])
+    yield from chk.os_works(facts, chk.ALL)
+    yield from chk.announced(
+        facts, *chk.noticed(facts, chk.UNPLUG.format('0x3')))
 
 
 @scenario(('OS', 'attaches one device, announces itself, attaches the rest'),
           ('Firmware', 'leaves some of the devices connected'), short=True)
 def mixed(facts):
-    firmware = [DISKS[1], NIC]
-    yield from firmware_connected(facts, firmware)
-    yield from untouched(facts, 'early', 'announced', DISKS[:1])
-    yield from still_works(facts, DISKS[:1])
-    yield from handed_off(facts, 'announced', firmware)
-    yield from os_works(facts, ALL)
+    firmware = [chk.DISKS[1], chk.NIC]
+    yield from chk.firmware_connected(facts, firmware)
+    yield from chk.untouched(facts, 'early', 'announced', chk.DISKS[:1])
+    yield from chk.still_works(facts, chk.DISKS[:1])
+    yield from chk.handed_off(facts, 'announced', firmware)
+    yield from chk.os_works(facts, chk.ALL)
     # whether the disk of the OS was connected yet depends on who was first to
     # notice HVM_PARAM_CALLBACK_IRQ, the OS's own driver or the device
-    yield from said(facts, '2 handed off, 0 given up, 0 failed')
+    yield from chk.said(facts, '2 handed off, 0 given up, 0 failed')
 
 
 def linux_works(facts):
@@ -349,27 +237,27 @@ def linux_works(facts):
 
 @scenario(('OS', 'Linux 6.1, PV devices only'), oxenstored='Linux', short=True)
 def linux(facts):
-    yield from firmware_connected(facts, ALL)
-    yield from handed_off(facts, 'first-line', ALL)
-    yield from scrubbed(facts, 'os')
+    yield from chk.firmware_connected(facts, chk.ALL)
+    yield from chk.handed_off(facts, 'first-line', chk.ALL)
+    yield from chk.scrubbed(facts, 'os')
     yield ("no packet went to the firmware's buffers",
            facts['linux']['packets_to_firmware'], 0)
     yield ('Linux found nothing to reset', facts['linux']['resets'], [])
     yield from linux_works(facts)
-    yield from said(facts, HANDED_OFF.format(3, 0))
+    yield from chk.said(facts, chk.HANDED_OFF.format(3, 0))
 
 
 @scenario(('OS', 'Linux 6.1, booted by iPXE from a SAN'))
 def ipxe_linux(facts):
-    yield from firmware_connected(facts, [NIC])
-    yield from handed_off(facts, 'first-line', [NIC])
-    yield from scrubbed(facts, 'first-line', 18)
+    yield from chk.firmware_connected(facts, [chk.NIC])
+    yield from chk.handed_off(facts, 'first-line', [chk.NIC])
+    yield from chk.scrubbed(facts, 'first-line', 18)
     yield ('Linux found nothing to reset', facts['linux']['resets'], [])
     yield ("iPXE's key has not outlived it",
            'feature-no-csum-offload' in
-           facts['snapshots']['os']['values'][NIC], False)
+           facts['snapshots']['os']['values'][chk.NIC], False)
     yield from linux_works(facts)
-    yield from said(facts, HANDED_OFF.format(1, 0))
+    yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
 
 
 # What a firmware leaves in its connection to xenstore, and how it shows there
@@ -386,22 +274,22 @@ LITTER = {
 def litter(facts):
     """The variant's name is in the scenario's, behind the dot."""
     left = facts['scenario'].partition('.')[2]
-    devices = disks(4) + [NIC]
+    devices = chk.disks(4) + [chk.NIC]
     at = facts['snapshots']
     seen, clean = at['littered']['connection'], at['first-line']['connection']
-    yield from firmware_connected(facts, devices)
+    yield from chk.firmware_connected(facts, devices)
     yield ('the firmware has left that', list(facts['litter']), [left])
     # which xenstored tells what differs
     for what, value in LITTER[left][1].items():
         if what in seen:
             yield (f'xenstored, or the ring, has its {what}', seen[what], value)
     yield ('first-line: the connection to xenstore is as a new one',
-           clean, same(clean, 0))
-    yield from handed_off(facts, 'first-line', devices)
+           clean, chk.same(clean, 0))
+    yield from chk.handed_off(facts, 'first-line', devices)
     yield ('Linux finds nothing strange in its connection',
            facts['linux']['store_trouble'], [])
     yield from linux_works(facts)
-    yield from said(facts, HANDED_OFF.format(len(devices), 0))
+    yield from chk.said(facts, chk.HANDED_OFF.format(len(devices), 0))
 
 
 # oxenstored does not look there for half a request, with the device and without,
@@ -424,16 +312,16 @@ TWINS = {'nics': [3], 'disks': ['ide0-hd0', 'ide0-hd1']}
 def xl_cfg(facts):
     linux = facts['linux']
     last = linux['alive'][0]
-    yield from firmware_connected(facts, ALL)
-    yield from scrubbed(facts, 'os')
-    yield from said(facts, HANDED_OFF.format(3, 0))
+    yield from chk.firmware_connected(facts, chk.ALL)
+    yield from chk.scrubbed(facts, 'os')
+    yield from chk.said(facts, chk.HANDED_OFF.format(3, 0))
     yield ('the emulated devices were there and were unplugged',
            [facts['emulated']['firmware'], facts['emulated']['os'],
             [c for c in linux['pci_classes'] if c == '0x020000']],
            [TWINS, {'nics': [], 'disks': []}, []])
     yield from linux_works(facts)
-    yield from untouched(facts, 'os', 'hotplugged', ALL)
-    yield from connected(facts, 'hotplugged', ['vbd/51744', 'vif/1'])
+    yield from chk.untouched(facts, 'os', 'hotplugged', chk.ALL)
+    yield from chk.connected(facts, 'hotplugged', ['vbd/51744', 'vif/1'])
     yield ('Linux uses all disks and NICs, old and new',
            *alive(last, ['xvda', 'xvdb', 'xvdc'], ['eth0', 'eth1']))
     yield ('Linux has two vCPUs now', last['vcpus'], 2)
@@ -446,12 +334,12 @@ def xl_cfg(facts):
 @scenario(('OS', 'Linux with xen_emul_unplug=never: emulated devices only'))
 def unplug_never(facts):
     linux = facts['linux']
-    yield from firmware_connected(facts, ALL)
-    yield from handed_off(facts, 'os', ALL)
-    yield from scrubbed(facts, 'os')
+    yield from chk.firmware_connected(facts, chk.ALL)
+    yield from chk.handed_off(facts, 'os', chk.ALL)
+    yield from chk.scrubbed(facts, 'os')
     yield ('it was announced by what it cannot avoid',
-           facts['qmp']['os']['announcement'], 'HVM_PARAM_CALLBACK_IRQ')
-    yield from said(facts, HANDED_OFF.format(3, 0))
+           facts['qmp']['os']['announcement'], chk.CALLBACK)
+    yield from chk.said(facts, chk.HANDED_OFF.format(3, 0))
     yield ('the emulated devices are still there',
            facts['emulated']['os'], TWINS)
     # Linux looks for both at once: which is sda is not always the same
@@ -464,14 +352,14 @@ def unplug_never(facts):
 @scenario(('OS', 'Linux with xen_emul_unplug=unnecessary'),
           ('Toolstack', 'memory ballooning at start: maxmem > memory'))
 def unplug_unnecessary(facts):
-    yield from firmware_connected(facts, ALL)
-    yield from scrubbed(facts, 'os')
+    yield from chk.firmware_connected(facts, chk.ALL)
+    yield from chk.scrubbed(facts, 'os')
     yield ('it was announced by its product number, and unplugged nothing',
            [facts['qmp']['os']['announcement'], facts['emulated']['os'],
             [line for line in facts['dm_log'] if 'unplug' in line]],
-           ['product number 3 (Linux) at port 0x12', {**TWINS, 'nics': []},
+           [chk.LINUX[0], {**TWINS, 'nics': []},
             []])
-    yield from said(facts, HANDED_OFF.format(3, 0))
+    yield from chk.said(facts, chk.HANDED_OFF.format(3, 0))
     yield ('Linux has given memory back at start',
            facts['linux']['ballooned'], True)
     yield from linux_works(facts)
@@ -494,58 +382,60 @@ def suspend(facts):
     before = facts['before']
     yield ('the checkpoint makes Linux announce itself again',
            before['product_writes'], 1)
-    yield from said(before, HANDED_OFF.format(3, 0))
-    yield from untouched(before, 'ready', 'checkpoint', ALL)
+    yield from chk.said(before, chk.HANDED_OFF.format(3, 0))
+    yield from chk.untouched(before, 'ready', 'checkpoint', chk.ALL)
     yield from goes_on(facts, 1)
     yield ('QEMU runs after the checkpoint',
            facts['qmp']['checkpoint']['status']['status'], 'running')
-    yield from not_armed(facts)
-    yield from connected(facts, 'restored', ALL)
+    yield from chk.not_armed(facts)
+    yield from chk.connected(facts, 'restored', chk.ALL)
     yield from goes_on(facts, 2)
 
 
 @scenario(('Toolstack', 'the guest reboots'), short=True)
 def reboot(facts):
-    yield from said(facts['before'], HANDED_OFF.format(3, 0))
+    yield from chk.said(facts['before'], chk.HANDED_OFF.format(3, 0))
     yield ('the guest has become another domain',
            facts['domid'] > facts['before']['domid'], True)
-    yield from naive(facts)
+    yield from orders.BY_NAME['naive'].check(facts)
 
 
 @scenario(('Toolstack', 'soft reset'), short=True)
 def soft_reset(facts):
-    yield from said(facts['before'], HANDED_OFF.format(3, 0))
+    yield from chk.said(facts['before'], chk.HANDED_OFF.format(3, 0))
     yield ('the guest is still the same domain', facts['domid'],
            facts['before']['domid'])
-    yield from not_armed(facts)
+    yield from chk.not_armed(facts)
     yield from attached_early(facts)
 
 
 @scenario(('Toolstack', 'xl save and xl restore while the firmware runs'))
 def saved_in_firmware(facts):
-    yield from firmware_connected(facts['before'], ALL)
-    yield from armed_again(facts)
-    yield from taken_over(facts, PRODUCT.format('3 (Linux)'), BUILD,
-                          UNPLUG.format('0x7'))
+    yield from chk.firmware_connected(facts['before'], chk.ALL)
+    yield from chk.armed_again(facts)
+    yield from chk.taken_over(facts, *chk.LINUX)
 
 
 @scenario(('Backend', 'never answers, alone and beside healthy ones'))
 def hang(facts):
     before = facts['before']
     bound = 8
-    yield from firmware_connected(before, ALL)
-    yield from handed_off(before, 'announced', ALL)
-    yield from given_up(before, 'announced', {'vbd/51744': 4, 'vbd/51760': 2},
+    yield from chk.firmware_connected(before, chk.ALL)
+    yield from chk.handed_off(before, 'announced', chk.ALL)
+    yield from chk.given_up(before, 'announced',
+                            {'vbd/51744': 4, 'vbd/51760': 2},
                         bound)
-    yield from said(before, '3 handed off, 2 given up, 0 failed, 0 left alone')
-    yield from os_works({**before, 'written': facts['written']}, ALL)
-    yield from given_up(facts, 'announced', {'vbd/51744': 4}, bound)
-    yield from said(facts, '0 handed off, 1 given up, 0 failed, 0 left alone')
+    yield from chk.said(before,
+                        '3 handed off, 2 given up, 0 failed, 0 left alone')
+    yield from chk.os_works({**before, 'written': facts['written']}, chk.ALL)
+    yield from chk.given_up(facts, 'announced', {'vbd/51744': 4}, bound)
+    yield from chk.said(facts,
+                        '0 handed off, 1 given up, 0 failed, 0 left alone')
 
 
 @scenario(('Toolstack', 'guest destroyed in the middle of a handoff'))
 def destroy(facts):
-    yield from firmware_connected(facts, ALL)
+    yield from chk.firmware_connected(facts, chk.ALL)
     yield ('the handoff was under way: the frontend is Closing',
            facts['walks']['vbd/51744'][0], 5)
     traces = facts['traces']
@@ -564,59 +454,61 @@ def destroy(facts):
           ('OS', 'two vCPUs'))
 def hotplug(facts):
     new = ['vbd/51744', 'vif/1']
-    yield from firmware_connected(facts, ALL)
-    yield from handed_off(facts, 'announced', ALL)
+    yield from chk.firmware_connected(facts, chk.ALL)
+    yield from chk.handed_off(facts, 'announced', chk.ALL)
     at = facts['snapshots']
     yield ('what was attached meanwhile is at rest, and was not touched',
-           [[of(new, at[tag][what]) for what in
+           [[chk.of(new, at[tag][what]) for what in
              ('frontend_states', 'backend_states', 'values')]
             for tag in ('firmware', 'announced')],
-           [[same(new, 1), same(new, 2), of(new, at['firmware']['values'])]] * 2)
+           [[chk.same(new, 1), chk.same(new, 2),
+             chk.of(new, at['firmware']['values'])]] * 2)
     yield ('the handoff has not written to it',
-           of(new, facts['walks']), same(new, None))
-    yield from os_works(facts, ALL + new)
-    yield from said(facts, HANDED_OFF.format(3, 0))
+           chk.of(new, facts['walks']), chk.same(new, None))
+    yield from chk.os_works(facts, chk.ALL + new)
+    yield from chk.said(facts, chk.HANDED_OFF.format(3, 0))
 
 
 @scenario(('Toolstack', 'two such guests at once'))
 def two(facts):
     for guest in facts, facts['other']:
-        yield from firmware_connected(guest, ALL)
-        yield from handed_off(guest, 'announced', ALL)
-        yield from scrubbed(guest, 'announced')
-        yield from os_works(guest, ALL)
-        yield from said(guest, HANDED_OFF.format(3, 0))
+        yield from chk.firmware_connected(guest, chk.ALL)
+        yield from chk.handed_off(guest, 'announced', chk.ALL)
+        yield from chk.scrubbed(guest, 'announced')
+        yield from chk.os_works(guest, chk.ALL)
+        yield from chk.said(guest, chk.HANDED_OFF.format(3, 0))
     yield ('they were there at the same time',
            facts['domid'] != facts['other']['domid'], True)
 
 
 @scenario(('Toolstack', 'the line of README.md and nothing else'))
 def readme(facts):
-    firmware = DISKS[1:]
+    firmware = chk.DISKS[1:]
     line = re.search(r'^ +device_model_args_hvm = (.*)$',
                      (TOP / 'README.md').read_text(), re.M)
     yield ('the guest has the very line of README.md',
            facts['config']['device_model_args_hvm'], line[1])
-    yield from firmware_connected(facts, firmware)
-    yield from handed_off(facts, 'announced', firmware)
-    yield from os_works(facts, ALL)
-    yield from said(facts, HANDED_OFF.format(1, 0))
+    yield from chk.firmware_connected(facts, firmware)
+    yield from chk.handed_off(facts, 'announced', firmware)
+    yield from chk.os_works(facts, chk.ALL)
+    yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
 
 
 @scenario(('Toolstack', 'dm_restrict=1: inert, says so, the guest boots'))
 def restrict(facts):
-    firmware = DISKS[:1]
-    yield from firmware_connected(facts, firmware)
+    firmware = chk.DISKS[:1]
+    yield from chk.firmware_connected(facts, firmware)
     yield ('QEMU runs as a user of its own',
            facts['model_uid'], 65536 + facts['domid'])
     yield ('it says once that it is inert',
            [line.partition('xen-fw-handoff: ')[2].partition(': ')[0]
             for line in facts['dm_log']],
            ['inert, connections of the firmware will stay'])
-    yield ('what the firmware has left stays', of(firmware, facts['snapshots'][
-        'done']['backend_states']), same(firmware, 4))
+    yield ('what the firmware has left stays',
+           chk.of(firmware, facts['snapshots']['done']['backend_states']),
+           chk.same(firmware, 4))
     yield ('what it has not touched works for the OS',
-           facts['devices'][NIC]['works'], True)
+           facts['devices'][chk.NIC]['works'], True)
 
 
 @scenario(('Toolstack', 'two devices, no xen-platform: one clear sentence each'),
@@ -664,9 +556,9 @@ def package(facts):
            [facts['config'].get('device_model_override'),
             facts['package']['runs']],
            [None, '/usr/libexec/xen-fw-handoff/qemu-system-i386'])
-    yield from firmware_connected(facts, DISKS[1:])
-    yield from scrubbed(facts, 'os', 1)
-    yield from said(facts, HANDED_OFF.format(1, 0))
+    yield from chk.firmware_connected(facts, chk.DISKS[1:])
+    yield from chk.scrubbed(facts, 'os', 1)
+    yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
     yield from linux_works(facts)
     yield ("the monitor tells the device's state", facts['package']['state'],
            '"done"')
@@ -681,10 +573,10 @@ PACKAGE.update({'readme': readme_packaged, 'package': package})
 @without
 def naive_without(facts):
     """The failure that we cure: the other checks can tell."""
-    yield from firmware_connected(facts, ALL)
+    yield from chk.firmware_connected(facts, chk.ALL)
     yield ('without the device both disks are lost to the OS',
-           {d: facts['devices'].get(d, {}).get('works') for d in DISKS},
-           same(DISKS, False))
+           {d: facts['devices'].get(d, {}).get('works') for d in chk.DISKS},
+           chk.same(chk.DISKS, False))
     at = facts['snapshots']['done']
     yield ('without the device pages of the firmware stay mapped',
            bool(at['firmware_mapped']), True)
@@ -694,7 +586,7 @@ def naive_without(facts):
 
 @without
 def linux_without(facts):
-    yield from firmware_connected(facts, ALL)
+    yield from chk.firmware_connected(facts, chk.ALL)
     at = facts['snapshots']['first-line']
     yield ("without the device rings are mapped at Linux's first line",
            bool(at['firmware_mapped']), True)
@@ -703,5 +595,5 @@ def linux_without(facts):
     yield ('without the device dom0 writes into the memory of Linux',
            facts['linux']['packets_to_firmware'], 5)
     yield ('without the device Linux resets every frontend',
-           facts['linux']['resets'], ALL)
+           facts['linux']['resets'], chk.ALL)
     yield from linux_works(facts)
