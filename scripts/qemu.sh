@@ -14,7 +14,7 @@ CONFIGURE="--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-defa
 
 # overlay_files: our files that belong into QEMU's tree
 overlay_files() {
-    (cd "$TOP" && find hw include docs/specs tests/unit tests/qtest -type f | sort)
+    (cd "$TOP" && find hw include qapi stubs docs/specs tests/unit tests/qtest -type f | sort)
 }
 
 # overlay TREE: those that have changed to their place there.  The specification is

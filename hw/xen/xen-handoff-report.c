@@ -6,7 +6,15 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/module.h"
+#include "monitor/hmp.h"
+#include "monitor/monitor.h"
+#include "qapi/clone-visitor.h"
 #include "qapi/error.h"
+#include "qapi/qapi-commands-xen-fw-handoff.h"
+#include "qapi/qapi-events-xen-fw-handoff.h"
+#include "qapi/qapi-visit-xen-fw-handoff.h"
+#include "qapi/util.h"
 #include "hw/xen/xen_fw_handoff.h"
 #include "xen-handoff-report.h"
 #include "xen-handoff-store.h"
@@ -22,18 +30,12 @@
 /* About what a line has before our text */
 #define LINE_OVERHEAD 64
 
-typedef struct Connection {
-    char *frontend, *backend;
-    const char *owner, *action;
-    int64_t us;
-} Connection;
-
-static const char *const owner_names[] = {
-    [XEN_HANDOFF_NOBODY] = "nobody",
-    [XEN_HANDOFF_FIRMWARE] = "firmware",
-    [XEN_HANDOFF_OS] = "os",
-    [XEN_HANDOFF_OS_TOUCHED] = "os-touched",
-    [XEN_HANDOFF_IN_DOUBT] = "in-doubt",
+/* The ledger's, without XEN_HANDOFF_NOBODY, which has no connection */
+static const XenFwHandoffOwner owners[] = {
+    [XEN_HANDOFF_FIRMWARE] = XEN_FW_HANDOFF_OWNER_FIRMWARE,
+    [XEN_HANDOFF_OS] = XEN_FW_HANDOFF_OWNER_OS,
+    [XEN_HANDOFF_OS_TOUCHED] = XEN_FW_HANDOFF_OWNER_OS_CHANGED,
+    [XEN_HANDOFF_IN_DOUBT] = XEN_FW_HANDOFF_OWNER_UNKNOWN,
 };
 
 /*
@@ -80,61 +82,65 @@ void xen_handoff_warn(XenHandoffReport *r, const char *fmt, ...)
     }
 }
 
-static void connection_free(gpointer opaque)
+static XenFwHandoffConnection *connection_new(const char *frontend,
+                                              const char *backend,
+                                              XenHandoffOwner owner)
 {
-    Connection *c = opaque;
+    XenFwHandoffConnection *c = g_new0(XenFwHandoffConnection, 1);
 
-    g_free(c->frontend);
-    g_free(c->backend);
-    g_free(c);
+    c->frontend = g_strdup(frontend);
+    c->backend = g_strdup(backend);
+    c->owner = owners[owner];
+    return c;
 }
 
-static void add_connection(XenHandoffReport *r, const char *frontend,
-                           const char *backend, XenHandoffOwner owner,
-                           const char *action, int64_t us)
+static void add_connection(XenHandoffReport *r, XenFwHandoffConnection *c,
+                           XenFwHandoffResult result)
 {
-    Connection *c = g_new(Connection, 1);
+    XenFwHandoffCounts *now = &r->now;
+    uint32_t *const counters[] = {
+        [XEN_FW_HANDOFF_RESULT_HANDED_OFF] = &now->handed_off,
+        [XEN_FW_HANDOFF_RESULT_TIMED_OUT] = &now->timed_out,
+        [XEN_FW_HANDOFF_RESULT_FAILED] = &now->failed,
+        [XEN_FW_HANDOFF_RESULT_SKIPPED] = &now->skipped,
+    };
 
-    *c = (Connection) { g_strdup(frontend), g_strdup(backend ?: ""),
-                        owner_names[owner], action, us };
-    trace_xen_fw_handoff_result(c->frontend, c->backend, c->owner, c->action,
-                                c->us);
-    g_ptr_array_add(r->connections, c);
+    ++*counters[result];
+    c->has_result = true;
+    c->result = result;
+    trace_xen_fw_handoff_result(c->frontend, c->backend ?: "",
+                                XenFwHandoffOwner_str(c->owner),
+                                XenFwHandoffResult_str(result),
+                                c->duration_us);
+    QAPI_LIST_APPEND(r->tail, c);
 }
 
 void xen_handoff_report_reset(XenHandoffReport *r)
 {
-    g_clear_pointer(&r->announcement, g_free);
-    g_clear_pointer(&r->connections, g_ptr_array_unref);
-    *r = (XenHandoffReport) {
-        .said = r->said,
-        .connections = g_ptr_array_new_with_free_func(connection_free),
-    };
+    g_free(r->announcement);
+    qapi_free_XenFwHandoffConnectionList(r->connections);
+    *r = (XenHandoffReport) { .said = r->said, .tail = &r->connections };
 }
 
 void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
 {
-    XenHandoffOwner owner = XEN_HANDOFF_FIRMWARE;
+    XenFwHandoffConnection *c = connection_new(task->name, task->backend,
+                                               XEN_HANDOFF_FIRMWARE);
+    XenFwHandoffResult result = XEN_FW_HANDOFF_RESULT_HANDED_OFF;
     double ms = task->us / 1000.0;
-    const char *action = NULL;
 
     switch (task->result) {
     case XEN_HANDOFF_DONE:
         xen_handoff_say(r, "%s: handed off in %.1f ms: %s is in %s", task->name,
                         ms, task->backend,
                         xen_handoff_state_name(task->backend_state));
-        action = "handed-off";
-        r->handed_off++;
         break;
     case XEN_HANDOFF_GONE:
         xen_handoff_say(r, "%s: handed off in %.1f ms: %s is gone", task->name,
                         ms, task->backend);
-        action = "handed-off";
-        r->handed_off++;
         break;
     case XEN_HANDOFF_HANGING:
-        action = "given-up";
-        r->given_up++;
+        result = XEN_FW_HANDOFF_RESULT_TIMED_OUT;
         if (task->busy) {
             xen_handoff_warn(r, "%s: given up after %.1f ms: %s has requests "
                              "under way; look at the storage behind it, "
@@ -148,42 +154,49 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
                          xen_handoff_state_name(task->waiting_for));
         break;
     case XEN_HANDOFF_TAKEN:
+        result = XEN_FW_HANDOFF_RESULT_SKIPPED;
+        c->owner = XEN_FW_HANDOFF_OWNER_OS_CHANGED;
         xen_handoff_say(r, "%s: left alone after %.1f ms: the OS has taken it "
                         "meanwhile", task->name, ms);
-        owner = XEN_HANDOFF_OS_TOUCHED;
-        action = "left-alone";
-        r->left_alone++;
         break;
     case XEN_HANDOFF_FAILED:
+        result = XEN_FW_HANDOFF_RESULT_FAILED;
         xen_handoff_warn(r, "%s: failed after %.1f ms: %s; " MAY_LACK,
                          task->name, ms, error_get_pretty(task->error));
-        action = "failed";
-        r->failed++;
         break;
     case XEN_HANDOFF_RUNNING:
         g_assert_not_reached();
     }
-    add_connection(r, task->name, task->backend, owner, action, task->us);
+    c->has_duration_us = true;
+    c->duration_us = task->us;
+    add_connection(r, c, result);
+}
+
+static const char *why_skipped(const XenFwHandoffConnection *c)
+{
+    switch (c->owner) {
+    case XEN_FW_HANDOFF_OWNER_OS:
+        return "the OS connected it";
+    case XEN_FW_HANDOFF_OWNER_OS_CHANGED:
+        return "it has changed since the OS is running";
+    case XEN_FW_HANDOFF_OWNER_UNKNOWN:
+        return "nobody can tell whose it is";
+    default:
+        return c->backend ? "QEMU's own backend of this kind cannot be closed "
+                            "while the guest waits"
+                          : "it names no backend that confirms it";
+    }
 }
 
 void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
                                    enum xenbus_state state,
-                                   XenHandoffOwner owner, bool has_backend)
+                                   XenHandoffOwner owner, const char *backend)
 {
-    static const char *const why[] = {
-        [XEN_HANDOFF_OS] = "the OS connected it",
-        [XEN_HANDOFF_OS_TOUCHED] = "it has changed since the OS is running",
-        [XEN_HANDOFF_IN_DOUBT] = "nobody can tell whose it is",
-    };
+    XenFwHandoffConnection *c = connection_new(name, backend, owner);
 
     xen_handoff_say(r, "%s: left alone in state %s: %s", name,
-                    xen_handoff_state_name(state),
-                    owner != XEN_HANDOFF_FIRMWARE ? why[owner]
-                    : has_backend ? "QEMU's own backend of this kind cannot be "
-                                    "closed while the guest waits"
-                    : "it names no backend that confirms it");
-    add_connection(r, name, NULL, owner, "left-alone", 0);
-    r->left_alone++;
+                    xen_handoff_state_name(state), why_skipped(c));
+    add_connection(r, c, XEN_FW_HANDOFF_RESULT_SKIPPED);
 }
 
 void xen_handoff_report_grants(XenHandoffReport *r,
@@ -191,51 +204,102 @@ void xen_handoff_report_grants(XenHandoffReport *r,
 {
     xen_handoff_say(r, "grants: %u of the firmware cleared, %u left because a "
                     "backend uses them", count->cleared, count->in_use);
-    r->grants_cleared += count->cleared;
-    r->grants_in_use += count->in_use;
-    r->still_in_use = count->in_use;
+    r->now.grants_cleared = count->cleared;
+    r->now.grants_in_use = count->in_use;
 }
 
 void xen_handoff_report_begin(XenHandoffReport *r)
 {
-    r->before[0] = r->handed_off;
-    r->before[1] = r->given_up;
-    r->before[2] = r->failed;
-    r->before[3] = r->left_alone;
-    r->still_in_use = 0;
+    r->now = (XenFwHandoffCounts) { 0 };
     r->since = g_get_monotonic_time();
 }
 
 void xen_handoff_report_done(XenHandoffReport *r)
 {
-    uint32_t handed_off = r->handed_off - r->before[0];
-    uint32_t given_up = r->given_up - r->before[1];
-    uint32_t failed = r->failed - r->before[2];
-    uint32_t left_alone = r->left_alone - r->before[3];
+    XenFwHandoffCounts *now = &r->now, *total = &r->total;
+    XenFwHandoffEvent event = {
+        .handed_off = now->handed_off,
+        .timed_out = now->timed_out,
+        .failed = now->failed,
+        .skipped = now->skipped,
+        .grants_cleared = now->grants_cleared,
+        .grants_in_use = now->grants_in_use,
+        .announcement = r->announcement,
+        .duration_us = g_get_monotonic_time() - r->since,
+    };
 
-    r->last_duration_us = g_get_monotonic_time() - r->since;
-    if (!handed_off && !given_up && !failed && !left_alone &&
-        !r->still_in_use) {
+    total->handed_off += now->handed_off;
+    total->timed_out += now->timed_out;
+    total->failed += now->failed;
+    total->skipped += now->skipped;
+    total->grants_cleared += now->grants_cleared;
+    total->grants_in_use += now->grants_in_use;
+    r->last_duration_us = event.duration_us;
+    if (!now->handed_off && !now->timed_out && !now->failed &&
+        !now->skipped && !now->grants_in_use) {
         xen_handoff_say(r, "done: the firmware left nothing");
     } else {
         xen_handoff_say(r, "done in %.1f ms: %u handed off, %u given up, "
                         "%u failed, %u left alone",
-                        r->last_duration_us / 1000.0, handed_off, given_up,
-                        failed, left_alone);
+                        r->last_duration_us / 1000.0, now->handed_off,
+                        now->timed_out, now->failed, now->skipped);
     }
+    qapi_event_send_xen_fw_handoff(&event);
 }
 
-static bool visit_one(Visitor *v, const Connection *c, Error **errp)
+static void list_connected(const char *name, const char *backend,
+                           XenHandoffOwner owner, void *opaque)
 {
-    char *frontend = c->frontend, *backend = c->backend;
-    char *owner = (char *)c->owner, *action = (char *)c->action;
-    int64_t us = c->us;
+    XenFwHandoffConnectionList ***tail = opaque;
+
+    QAPI_LIST_APPEND(*tail, connection_new(name, *backend ? backend : NULL,
+                                           owner));
+}
+
+XenFwHandoffInfo *xen_handoff_report_info(const XenHandoffReport *r,
+                                          XenFwHandoffState state,
+                                          XenHandoffLedger *ledger)
+{
+    XenFwHandoffInfo *info = g_new(XenFwHandoffInfo, 1);
+    XenFwHandoffConnectionList **tail = &info->connections;
+
+    *info = (XenFwHandoffInfo) {
+        .handed_off = r->total.handed_off,
+        .timed_out = r->total.timed_out,
+        .failed = r->total.failed,
+        .skipped = r->total.skipped,
+        .grants_cleared = r->total.grants_cleared,
+        .grants_in_use = r->total.grants_in_use,
+        .state = state,
+        .announcement = g_strdup(r->announcement),
+        .last_duration_us = r->last_duration_us,
+    };
+    if (ledger) {
+        xen_handoff_ledger_foreach(ledger, list_connected, &tail);
+    }
+    *tail = QAPI_CLONE(XenFwHandoffConnectionList, r->connections);
+    return info;
+}
+
+/* The words of the property "connections" */
+static bool visit_one(Visitor *v, const XenFwHandoffConnection *c, Error **errp)
+{
+    static const char *const owner_names[] = {
+        "firmware", "os", "os-touched", "in-doubt"
+    };
+    static const char *const result_names[] = {
+        "handed-off", "given-up", "failed", "left-alone"
+    };
+    char *backend = c->backend ?: (char *)"";
+    char *owner = (char *)owner_names[c->owner];
+    char *action = c->has_result ? (char *)result_names[c->result] : (char *)"";
+    int64_t us = c->duration_us;
     bool ok;
 
     if (!visit_start_struct(v, NULL, NULL, 0, errp)) {
         return false;
     }
-    ok = visit_type_str(v, "frontend", &frontend, errp) &&
+    ok = visit_type_str(v, "frontend", (char **)&c->frontend, errp) &&
          visit_type_str(v, "backend", &backend, errp) &&
          visit_type_str(v, "owner", &owner, errp) &&
          visit_type_str(v, "action", &action, errp) &&
@@ -245,39 +309,95 @@ static bool visit_one(Visitor *v, const Connection *c, Error **errp)
     return ok;
 }
 
-typedef struct VisitLedger {
-    Visitor *v;
-    bool ok;
-    Error **errp;
-} VisitLedger;
-
-static void visit_frontend(const char *name, const char *backend,
-                           XenHandoffOwner owner, void *opaque)
+void xen_handoff_report_visit(const XenFwHandoffConnectionList *list,
+                              Visitor *v, const char *name, Error **errp)
 {
-    VisitLedger *visit = opaque;
-    Connection c = { (char *)name, (char *)backend, owner_names[owner], "", 0 };
-
-    visit->ok = visit->ok && visit_one(visit->v, &c, visit->errp);
-}
-
-void xen_handoff_report_visit(const XenHandoffReport *r,
-                              XenHandoffLedger *ledger, Visitor *v,
-                              const char *name, Error **errp)
-{
-    VisitLedger visit = { v, true, errp };
-
     if (!visit_start_list(v, name, NULL, 0, errp)) {
         return;
     }
-    if (ledger) {
-        xen_handoff_ledger_foreach(ledger, visit_frontend, &visit);
+    for (; list; list = list->next) {
+        if (!visit_one(v, list->value, errp)) {
+            break;
+        }
     }
-    for (guint i = 0; r->connections && i < r->connections->len && visit.ok;
-         i++) {
-        visit.ok = visit_one(v, g_ptr_array_index(r->connections, i), errp);
-    }
-    if (visit.ok) {
+    if (!list) {
         visit_check_list(v, errp);
     }
     visit_end_list(v, NULL);
 }
+
+/* --- info xen-fw-handoff ------------------------------------------------- */
+
+static void print_connection(Monitor *mon, const XenFwHandoffConnection *c)
+{
+    double ms = c->duration_us / 1000.0;
+    const char *backend = c->backend ?: "an unknown backend";
+
+    monitor_printf(mon, "  %s: ", c->frontend);
+    if (!c->has_result) {
+        monitor_printf(mon, "connected to %s, owner: %s\n", backend,
+                       XenFwHandoffOwner_str(c->owner));
+        return;
+    }
+    switch (c->result) {
+    case XEN_FW_HANDOFF_RESULT_HANDED_OFF:
+        monitor_printf(mon, "handed off in %.1f ms\n", ms);
+        break;
+    case XEN_FW_HANDOFF_RESULT_TIMED_OUT:
+        monitor_printf(mon, "TIMED OUT after %.1f ms: %s did not let go.\n"
+                       "    Check the kernel log of the backend's domain and "
+                       "the storage or network\n"
+                       "    behind it.  The guest may lack this device and "
+                       "others.  When the backend is\n"
+                       "    well again, reboot the guest, or detach and attach "
+                       "the device.\n", ms, backend);
+        break;
+    case XEN_FW_HANDOFF_RESULT_FAILED:
+        monitor_printf(mon, "FAILED after %.1f ms: xenstore refused "
+                       "something, QEMU's log says what.\n"
+                       "    Check xenstored.  The guest may lack this device "
+                       "and others: reboot it.\n", ms);
+        break;
+    case XEN_FW_HANDOFF_RESULT_SKIPPED:
+        monitor_printf(mon, "skipped: %s\n", why_skipped(c));
+        break;
+    default:
+        g_assert_not_reached();
+    }
+}
+
+static void hmp_info_xen_fw_handoff(Monitor *mon, const QDict *qdict)
+{
+    static const char *const states[] = {
+        [XEN_FW_HANDOFF_STATE_INERT] = "cannot work, QEMU's log says why",
+        [XEN_FW_HANDOFF_STATE_ARMED] = "waits for the OS to announce itself",
+        [XEN_FW_HANDOFF_STATE_HANDING_OFF] = "closes what the firmware left",
+        [XEN_FW_HANDOFF_STATE_DONE] = "nothing more happens until a reboot",
+    };
+    Error *err = NULL;
+    g_autoptr(XenFwHandoffInfo) info = qmp_query_xen_fw_handoff(&err);
+
+    if (hmp_handle_error(mon, err)) {
+        return;
+    }
+    monitor_printf(mon, "State:        %s (%s)\n",
+                   XenFwHandoffState_str(info->state), states[info->state]);
+    monitor_printf(mon, "Announced by: %s\n", info->announcement ?: "-");
+    monitor_printf(mon, "Frontends:    %u handed off, %u timed out, %u failed, "
+                   "%u skipped\n", info->handed_off, info->timed_out,
+                   info->failed, info->skipped);
+    monitor_printf(mon, "Grants:       %u cleared, %u still in use\n",
+                   info->grants_cleared, info->grants_in_use);
+    monitor_printf(mon, "Last handoff: %.1f ms\n",
+                   info->last_duration_us / 1000.0);
+    for (XenFwHandoffConnectionList *l = info->connections; l; l = l->next) {
+        print_connection(mon, l->value);
+    }
+}
+
+static void xen_handoff_report_register(void)
+{
+    monitor_register_hmp("xen-fw-handoff", true, hmp_info_xen_fw_handoff);
+}
+
+type_init(xen_handoff_report_register)

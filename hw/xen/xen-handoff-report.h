@@ -10,6 +10,7 @@
 #ifndef HW_XEN_HANDOFF_REPORT_H
 #define HW_XEN_HANDOFF_REPORT_H
 
+#include "qapi/qapi-types-xen-fw-handoff.h"
 #include "qapi/visitor.h"
 #include "xen-handoff-grants.h"
 #include "hw/xen/xen-handoff-ledger.h"
@@ -22,21 +23,17 @@
  * XenHandoffReport: what has been done since the machine was reset
  *
  * @announcement: by what the OS announced itself, NULL if it has not
- * @connections: one entry per frontend that a handoff has looked at, private
- * The rest are counters: frontends by what became of them, entries of the grant
- * table, and how long the last handoff took, in microseconds.
+ * @total: what became of frontends and of entries of the grant table
+ * @now: the same of the present handoff, or of the last one
+ * The rest is private.
  */
 typedef struct XenHandoffReport {
     char *announcement;
-    GPtrArray *connections;
-    uint32_t handed_off, given_up, failed, left_alone;
-    uint32_t grants_cleared, grants_in_use;
-    uint64_t last_duration_us;
+    XenFwHandoffCounts total, now;
 
-    /* private: as they were when this handoff began, and when that was */
-    uint32_t before[4];
-    uint32_t still_in_use;
-    int64_t since;
+    XenFwHandoffConnectionList *connections, **tail;
+    uint64_t last_duration_us;
+    int64_t since;              /* when the present handoff began */
     size_t said;                /* since QEMU has started */
 } XenHandoffReport;
 
@@ -66,29 +63,30 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task);
  * @name: "vbd/51712"
  * @state: the state it is in
  * @owner: whose it is: why it is left alone
- * @has_backend: one of the firmware's has a backend, but not one that we can
- *               close
+ * @backend: one of the firmware's has a backend, but not one that we can close;
+ *           otherwise NULL
  */
 void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
                                    enum xenbus_state state,
-                                   XenHandoffOwner owner, bool has_backend);
+                                   XenHandoffOwner owner, const char *backend);
 
 /** xen_handoff_report_grants: the grant table has been gone through */
 void xen_handoff_report_grants(XenHandoffReport *r,
                                const XenHandoffGrantCount *count);
 
-/** xen_handoff_report_done: the guest goes on */
+/** xen_handoff_report_done: a handoff has ended, whatever came of it */
 void xen_handoff_report_done(XenHandoffReport *r);
 
 /**
- * xen_handoff_report_visit: show the connections, a list of structs
+ * xen_handoff_report_info: what query-xen-fw-handoff returns
  * @ledger: what is known before a handoff, may be NULL
- * @name, @v: as of a property's getter
- *
- * Members: frontend, backend, owner, action (all str) and duration-us (int).
  */
-void xen_handoff_report_visit(const XenHandoffReport *r,
-                              XenHandoffLedger *ledger, Visitor *v,
-                              const char *name, Error **errp);
+XenFwHandoffInfo *xen_handoff_report_info(const XenHandoffReport *r,
+                                          XenFwHandoffState state,
+                                          XenHandoffLedger *ledger);
+
+/** xen_handoff_report_visit: show @list as the property "connections" does */
+void xen_handoff_report_visit(const XenFwHandoffConnectionList *list,
+                              Visitor *v, const char *name, Error **errp);
 
 #endif

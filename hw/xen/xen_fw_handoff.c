@@ -23,6 +23,7 @@
 #include "qemu/ratelimit.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
+#include "qapi/qapi-commands-xen-fw-handoff.h"
 #include "hw/i386/xen_platform.h"
 #include "hw/qdev-properties.h"
 #include "hw/resettable.h"
@@ -605,7 +606,8 @@ static void handoff(XenFwHandoff *s, bool announced)
         xen_handoff_warn(&s->report, "connections of the firmware will stay: "
                          "%s", error_get_pretty(err));
         error_free(err);
-        s->report.failed++;
+        s->report.now.failed++;
+        xen_handoff_report_done(&s->report);
         return;
     }
     /* A firmware that asks for a teardown reads on, and an OS has its own */
@@ -944,17 +946,34 @@ static char *xen_fw_handoff_get_announcement(Object *obj, Error **errp)
     return g_strdup(XEN_FW_HANDOFF(obj)->report.announcement ?: "");
 }
 
-static void xen_fw_handoff_get_connections(Object *obj, Visitor *v,
-                                           const char *name, void *opaque,
-                                           Error **errp)
+static XenFwHandoffInfo *get_info(XenFwHandoff *s)
 {
-    XenFwHandoff *s = XEN_FW_HANDOFF(obj);
-
     /* Who asks gets to know what is so now */
     if (s->changed) {
         look_at_changed(s, false);
     }
-    xen_handoff_report_visit(&s->report, s->ledger, v, name, errp);
+    return xen_handoff_report_info(&s->report, (XenFwHandoffState)s->state,
+                                   s->ledger);
+}
+
+XenFwHandoffInfo *qmp_query_xen_fw_handoff(Error **errp)
+{
+    Object *obj = object_resolve_path_type("", TYPE_XEN_FW_HANDOFF, NULL);
+
+    if (!obj) {
+        error_setg(errp, "this machine has no %s device", TYPE_XEN_FW_HANDOFF);
+        return NULL;
+    }
+    return get_info(XEN_FW_HANDOFF(obj));
+}
+
+static void xen_fw_handoff_get_connections(Object *obj, Visitor *v,
+                                           const char *name, void *opaque,
+                                           Error **errp)
+{
+    g_autoptr(XenFwHandoffInfo) info = get_info(XEN_FW_HANDOFF(obj));
+
+    xen_handoff_report_visit(info->connections, v, name, errp);
 }
 
 static const Property xen_fw_handoff_properties[] = {
@@ -987,17 +1006,17 @@ typedef struct Counter {
       sizeof_field(XenFwHandoff, field) }
 
 static const Counter counters[] = {
-    COUNTER(report.handed_off, "handed-off",
+    COUNTER(report.total.handed_off, "handed-off",
             "Frontends handed off since the last reset"),
-    COUNTER(report.given_up, "given-up",
+    COUNTER(report.total.timed_out, "given-up",
             "Frontends whose backend did not let go in time"),
-    COUNTER(report.failed, "failed",
+    COUNTER(report.total.failed, "failed",
             "Frontends where xenstore refused something"),
-    COUNTER(report.left_alone, "left-alone",
+    COUNTER(report.total.skipped, "left-alone",
             "Connected frontends that are not the firmware's"),
-    COUNTER(report.grants_cleared, "grants-cleared",
+    COUNTER(report.total.grants_cleared, "grants-cleared",
             "Entries of the firmware cleared in the grant table"),
-    COUNTER(report.grants_in_use, "grants-in-use",
+    COUNTER(report.total.grants_in_use, "grants-in-use",
             "Entries of the firmware that a backend still uses"),
     COUNTER(report.last_duration_us, "last-duration-us",
             "How long the last handoff took, in microseconds"),
