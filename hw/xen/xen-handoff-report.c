@@ -15,6 +15,8 @@
 #include "qapi/qapi-events-xen-fw-handoff.h"
 #include "qapi/qapi-visit-xen-fw-handoff.h"
 #include "qapi/util.h"
+#include "hw/xen/xen.h"
+#include "hw/xen/xen-bus-helper.h"
 #include "hw/xen/xen_fw_handoff.h"
 #include "xen-handoff-report.h"
 #include "xen-handoff-store.h"
@@ -119,7 +121,11 @@ void xen_handoff_report_reset(XenHandoffReport *r)
 {
     g_free(r->announcement);
     qapi_free_XenFwHandoffConnectionList(r->connections);
-    *r = (XenHandoffReport) { .said = r->said, .tail = &r->connections };
+    *r = (XenHandoffReport) {
+        .said = r->said,
+        .untold = r->untold,
+        .tail = &r->connections,
+    };
 }
 
 void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
@@ -279,6 +285,46 @@ XenFwHandoffInfo *xen_handoff_report_info(const XenHandoffReport *r,
     }
     *tail = QAPI_CLONE(XenFwHandoffConnectionList, r->connections);
     return info;
+}
+
+void xen_handoff_report_state(XenHandoffReport *r, struct qemu_xs_handle *xsh,
+                              XenFwHandoffState state)
+{
+    const struct {
+        const char *key;
+        uint32_t value;
+    } counts[] = {
+        { "handed-off", r->total.handed_off },
+        { "timed-out", r->total.timed_out },
+        { "failed", r->total.failed },
+        { "skipped", r->total.skipped },
+    };
+    g_autofree char *node = g_strdup_printf("device-model/%u/fw-handoff",
+                                            xen_domid);
+    Error *err = NULL;
+
+    /* Nothing new to count before the end, and the guest waits for it */
+    if (state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
+        for (size_t i = 0; i < ARRAY_SIZE(counts) && !err; i++) {
+            xs_node_printf(xsh, XBT_NULL, node, counts[i].key, &err, "%u",
+                           counts[i].value);
+        }
+    }
+    if (!err) {
+        xs_node_printf(xsh, XBT_NULL, node, "announcement", &err, "%s",
+                       r->announcement ?: "");
+    }
+    if (!err) {
+        /* Last: who watches it finds all else up to date */
+        xs_node_printf(xsh, XBT_NULL, node, "state", &err, "%s",
+                       XenFwHandoffState_str(state));
+    }
+    if (err && !r->untold) {
+        xen_handoff_warn(r, "the toolstack is not told: %s",
+                         error_get_pretty(err));
+    }
+    r->untold = err;
+    error_free(err);
 }
 
 /* The words of the property "connections" */

@@ -35,6 +35,7 @@ typedef struct XenHandoffReport {
     uint64_t last_duration_us;
     int64_t since;              /* when the present handoff began */
     size_t said;                /* since QEMU has started */
+    bool untold;                /* the toolstack, and the log has it */
 } XenHandoffReport;
 
 /**
@@ -84,6 +85,16 @@ void xen_handoff_report_done(XenHandoffReport *r);
 XenFwHandoffInfo *xen_handoff_report_info(const XenHandoffReport *r,
                                           XenFwHandoffState state,
                                           XenHandoffLedger *ledger);
+
+/**
+ * xen_handoff_report_state: the device is in another state
+ * @xsh: xenstore, where the node of toolstacks is updated
+ *
+ * That node is device-model/<domid>/fw-handoff in QEMU's own domain.  libxl
+ * removes it with the guest, which cannot read it.
+ */
+void xen_handoff_report_state(XenHandoffReport *r, struct qemu_xs_handle *xsh,
+                              XenFwHandoffState state);
 
 /** xen_handoff_report_visit: show @list as the property "connections" does */
 void xen_handoff_report_visit(const XenFwHandoffConnectionList *list,

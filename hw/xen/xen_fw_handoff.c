@@ -184,6 +184,10 @@ static void set_state(XenFwHandoff *s, State state)
     trace_xen_fw_handoff_state(qapi_enum_lookup(&state_names, s->state),
                                qapi_enum_lookup(&state_names, state));
     s->state = state;
+    if (s->bus) {
+        xen_handoff_report_state(&s->report, XEN_BUS(s->bus)->xsh,
+                                 (XenFwHandoffState)state);
+    }
 }
 
 /* --- the ledger's watch -------------------------------------------------- */
@@ -823,6 +827,7 @@ static void xen_fw_handoff_machine_done(Notifier *n, void *data)
         warn_report(XEN_FW_HANDOFF_LOG "inert, no announcement can be seen: "
                     "the machine has no xen-platform device, set "
                     "xen_platform_pci=1 in the guest's configuration");
+        set_state(s, STATE_INERT);
         return;
     }
     s->written.notify = platform_written;

@@ -12,6 +12,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/timer.h"
+#include "qapi/error.h"
 #include "libqtest.h"
 #include "libqos/pci.h"
 #include "libqos/pci-pc.h"
@@ -2369,6 +2370,228 @@ static void test_state_properties(void)
     story_end(s);
 }
 
+/* --- what a toolstack and an administrator see ---------------------------- */
+
+static QDict *query(Story *s)
+{
+    QDict *rsp = qtest_qmp(s->qts, "{'execute': 'query-xen-fw-handoff'}");
+    QDict *info = qdict_get_qdict(rsp, "return");
+
+    g_assert_nonnull(info);
+    qobject_ref(info);
+    qobject_unref(rsp);
+    return info;
+}
+
+/* The query's answer, or the event, is @want and how long it took */
+static void assert_told(const QDict *told, const char *duration,
+                        const char *want)
+{
+    QObject *wanted = qobject_from_json(want, &error_abort);
+    QDict *rest = qdict_clone_shallow(told);
+
+    if (duration) {
+        g_assert_cmpint(qdict_get_int(rest, duration), >, 0);
+        qdict_del(rest, duration);
+    }
+    if (!qobject_is_equal(QOBJECT(rest), wanted)) {
+        g_autoptr(GString) is = qobject_to_json(QOBJECT(rest));
+
+        g_error("%s, wanted %s", is->str, want);
+    }
+    qobject_unref(wanted);
+    qobject_unref(rest);
+}
+
+/* Connections of @told without their durations */
+static void assert_told_connections(QDict *told, const char *want)
+{
+    QObject *wanted = qobject_from_json(want, &error_abort);
+    QList *list = qdict_get_qlist(told, "connections");
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(list, e) {
+        QDict *c = qobject_to(QDict, qlist_entry_obj(e));
+        const char *result = qdict_get_try_str(c, "result");
+        bool done = result && strcmp(result, "skipped");
+
+        g_assert_cmpint(qdict_haskey(c, "duration-us"), ==, done);
+        qdict_del(c, "duration-us");
+    }
+    if (!qobject_is_equal(QOBJECT(list), wanted)) {
+        g_autoptr(GString) is = qobject_to_json(QOBJECT(list));
+
+        g_error("%s, wanted %s", is->str, want);
+    }
+    qobject_unref(wanted);
+    qdict_del(told, "connections");
+}
+
+static void assert_hmp(Story *s, const char *line)
+{
+    g_autofree char *text = qtest_hmp(s->qts, "info xen-fw-handoff");
+
+    if (!strstr(text, line)) {
+        g_error("no \"%s\" in:\n%s", line, text);
+    }
+}
+
+/* The node of dom0's xenstore: state, announcement and the four counts */
+static void assert_node(Story *s, const char *want)
+{
+    static const char *const keys[] = {
+        "state", "announcement", "handed-off", "timed-out", "failed", "skipped"
+    };
+    g_autoptr(GString) is = g_string_new("");
+
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        g_autofree char *path = g_strdup_printf(
+            "/local/domain/0/device-model/7/fw-handoff/%s", keys[i]);
+        g_autofree char *value = qxen_read(s->g, path);
+
+        g_string_append_printf(is, "%s%s", i ? "|" : "", value);
+    }
+    g_assert_cmpstr(is->str, ==, want);
+}
+
+#define NO_GRANTS "'grants-cleared': 0, 'grants-in-use': 0"
+#define BY_LINUX  "product number 3 (Linux) at port 0x12"
+
+static void test_told(void)
+{
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=100,scrub-grants=off ", ONE_DISK
+                     "-blockdev driver=null-co,size=1048576,read-zeroes=on,"
+                     "node-name=d1 -device xen-disk,drive=d1,vdev=xvdb ");
+    QXenVbd *vbd;
+    QDict *told;
+
+    qxen_backend_new(s->g, "vbd/51744", "fault=hang-5");
+    told = query(s);
+    assert_told_connections(told, "[]");
+    assert_told(told, NULL, "{'state': 'armed', 'handed-off': 0, "
+                "'timed-out': 0, 'failed': 0, 'skipped': 0, "
+                "'last-duration-us': 0, " NO_GRANTS "}");
+    qobject_unref(told);
+    assert_node(s, "armed||0|0|0|0");
+    assert_hmp(s, "State:        armed");
+
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
+    told = query(s);
+    assert_told_connections(told, "[{'frontend': '" XVDB "', 'backend': '"
+                            QDISK "51728', 'owner': 'firmware'}]");
+    qobject_unref(told);
+    assert_hmp(s, XVDB ": connected to " QDISK "51728, owner: firmware\r\n");
+
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, "vbd/51744", NULL));
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+    announce(s);
+    told = qtest_qmp_eventwait_ref(s->qts, "XEN_FW_HANDOFF");
+    assert_told(qdict_get_qdict(told, "data"), "duration-us",
+                "{'announcement': '" BY_LINUX "', 'handed-off': 1, "
+                "'timed-out': 1, 'failed': 0, 'skipped': 1, " NO_GRANTS "}");
+    qobject_unref(told);
+    told = query(s);
+    assert_told_connections(told,
+        "[{'frontend': '" XVDA "', 'owner': 'os', 'result': 'skipped'},"
+        " {'frontend': '" XVDB "', 'backend': '" QDISK "51728',"
+        "  'owner': 'firmware', 'result': 'handed-off'},"
+        " {'frontend': 'vbd/51744', 'owner': 'firmware',"
+        "  'backend': '/local/domain/0/backend/vbd/7/51744',"
+        "  'result': 'timed-out'}]");
+    assert_told(told, "last-duration-us",
+                "{'state': 'done', 'announcement': '" BY_LINUX "', "
+                "'handed-off': 1, 'timed-out': 1, 'failed': 0, "
+                "'skipped': 1, " NO_GRANTS "}");
+    qobject_unref(told);
+    assert_node(s, "done|" BY_LINUX "|1|1|0|1");
+    assert_hmp(s, "Announced by: " BY_LINUX "\r\n");
+    assert_hmp(s, "Frontends:    1 handed off, 1 timed out, 0 failed, "
+               "1 skipped\r\n");
+    assert_hmp(s, XVDA ": skipped: the OS connected it\r\n");
+    assert_hmp(s, XVDB ": handed off in ");
+    assert_hmp(s, "vbd/51744: TIMED OUT after ");
+
+    /* and all of it again from the beginning */
+    qxen_vbd_close(vbd);
+    qxen_param(s->g, "0");
+    qtest_system_reset(s->qts);
+    told = query(s);
+    qdict_del(told, "connections");
+    assert_told(told, NULL, "{'state': 'armed', 'handed-off': 0, "
+                "'timed-out': 0, 'failed': 0, 'skipped': 0, "
+                "'last-duration-us': 0, " NO_GRANTS "}");
+    qobject_unref(told);
+    assert_node(s, "armed||0|0|0|0");
+    story_free(s);
+}
+
+/* How many events have come since the last answer to a command */
+static int events(Story *s)
+{
+    QDict *event;
+    int n = 0;
+
+    qobject_unref(query(s));
+    while ((event = qtest_qmp_event_ref(s->qts, "XEN_FW_HANDOFF"))) {
+        qobject_unref(event);
+        n++;
+    }
+    return n;
+}
+
+/* A guest that resets itself without end makes an event per second */
+static void test_event_limit(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    for (int i = 0; i < 10; i++) {
+        announce(s);
+        g_assert_cmpint(events(s), ==, i == 0);
+        qtest_system_reset(s->qts);
+    }
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    g_assert_cmpint(events(s), ==, 1);
+    story_end(s);
+}
+
+/* Watched by a toolstack: once the state is there, so is all else */
+static void test_node_order(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *ops = NULL;
+    g_auto(GStrv) lines = NULL;
+    g_autoptr(GString) written = g_string_new("");
+
+    firmware_boots_from(s, XVDA);
+    qxen_cmd(s->g, "record on");
+    announce(s);
+    ops = qxen_ask(s->g, "record off");
+    lines = g_strsplit(ops, "\n", 0);
+    for (char **l = lines; *l; l++) {
+        if (g_str_has_prefix(*l, "write device-model/7/fw-handoff/")) {
+            g_string_append_printf(written, "%s ", strrchr(*l, '/') + 1);
+        }
+    }
+    g_assert_cmpstr(written->str, ==, "announcement state "
+                    "handed-off timed-out failed skipped announcement state ");
+    story_end(s);
+}
+
+/* A machine without the device: one clear sentence, by whichever way */
+static void test_query_without(void)
+{
+    Story *s = story(WITHOUT, ONE_DISK);
+    QDict *rsp = qtest_qmp(s->qts, "{'execute': 'query-xen-fw-handoff'}");
+    QDict *error = qdict_get_qdict(rsp, "error");
+
+    g_assert_cmpstr(qdict_get_str(error, "desc"), ==,
+                    "this machine has no xen-fw-handoff device");
+    qobject_unref(rsp);
+    assert_hmp(s, "Error: this machine has no xen-fw-handoff device\r\n");
+    story_end(s);
+}
+
 /* --- traces --------------------------------------------------------------- */
 
 /* Every effect is in the trace and has happened, and they are in order */
@@ -2653,6 +2876,7 @@ static void test_xenstore_goes(const void *data)
 {
     const XsFault *fault = data;
     Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
+    int untold;
 
     qxen_backend_new(s->g, XVDA, "");
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
@@ -2660,8 +2884,11 @@ static void test_xenstore_goes(const void *data)
     announce(s);
     qxen_cmd(s->g, "xs-fail %s 0", fault->op);
     g_assert_cmpint(log_count(s, "announced by"), ==, 1);
-    g_assert_cmpint(log_count(s, "warning: xen-fw-handoff: "), ==, 1);
-    assert_said(s, fault->says);
+    /* and one of the toolstack's node, which takes no transaction */
+    untold = log_count(s, "the toolstack is not told: ");
+    g_assert_cmpint(untold, ==, strcmp(fault->op, "transaction") != 0);
+    g_assert_cmpint(log_count(s, "warning: xen-fw-handoff: "), ==, 1 + untold);
+    g_assert_cmpint(log_count(s, fault->says), ==, 1 + untold);
     assert_property(s, "state", "\"done\"");
     story_free(s);
 }
@@ -2986,6 +3213,10 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/scrub/frames", test_scrub_frames);
 
     qtest_add_func("/xen-handoff/state", test_state_properties);
+    qtest_add_func("/xen-handoff/told", test_told);
+    qtest_add_func("/xen-handoff/told/event-limit", test_event_limit);
+    qtest_add_func("/xen-handoff/told/node-order", test_node_order);
+    qtest_add_func("/xen-handoff/told/without", test_query_without);
     qtest_add_func("/xen-handoff/trace", test_trace);
     qtest_add_func("/xen-handoff/guest-log/lines", test_guest_log);
     qtest_add_func("/xen-handoff/guest-log/flood", test_guest_log_flood);
