@@ -12,7 +12,7 @@ help:
 	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
 	@echo "make bench        how long a handoff takes: tables, plots, build/bench/report.json"
 	@echo "make coverage     which lines of the device the tests without Xen do not reach"
-	@echo "make check        style, documents, the log's grammar: before a commit"
+	@echo "make check        style and documents: before a commit"
 	@echo "make deb          a Debian package of QEMU for a Xen host, in build/"
 	@echo "make test-deb     install it in a lab's dom0, use it for guests, remove it"
 	@echo "make series       patches with cover letters for QEMU's maintainers, in build/series/"

@@ -197,7 +197,7 @@ METHODS = {'device': 'xen-fw-handoff', 'baseline': 'the bare conversation',
            'hand': 'a script in dom0'}
 SIZES = [1, 4, 16, 64]
 SAID = re.compile(r'^(\S+) (\w+) .*?(?:done in ([\d.]+) ms: (\d+) handed off, '
-                  r'0 given up, 0 failed|(\d+) us, (\d+) operations|'
+                  r'0 timed out, 0 failed|(\d+) us, (\d+) operations|'
                   r'from ([\d.]+) to ([\d.]+) s)')
 
 

@@ -65,8 +65,7 @@ check 'C: checkpatch' c_style
 check 'shell: shellcheck' shell_style
 check 'man pages: mandoc' man_pages
 check 'spec: sphinx' spec
-check "the spec's grammar has every line of the device's log, and no other" python3 scripts/check.py grammar
-check 'README.md and CONTRIBUTING.md: every path is there, every file is in the map' python3 scripts/check.py map
+check 'README.md and CONTRIBUTING.md: every path is there, every file is in the map' python3 scripts/check.py
 check 'no path of one machine' machine_paths
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

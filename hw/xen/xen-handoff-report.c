@@ -52,7 +52,8 @@ static bool may_say(XenHandoffReport *r, size_t len)
     r->said += len + LINE_OVERHEAD;
     if (r->said >= XEN_HANDOFF_LOG_MAX) {
         warn_report(XEN_FW_HANDOFF_LOG "the log has reached %d KiB, no more is "
-                    "said; QMP has what is done", XEN_HANDOFF_LOG_MAX / 1024);
+                    "logged: see \"info xen-fw-handoff\"",
+                    XEN_HANDOFF_LOG_MAX / 1024);
         return false;
     }
     return true;
@@ -148,13 +149,13 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
     case XEN_HANDOFF_HANGING:
         result = XEN_FW_HANDOFF_RESULT_TIMED_OUT;
         if (task->busy) {
-            xen_handoff_warn(r, "%s: given up after %.1f ms: %s has requests "
-                             "under way; look at the storage behind it, "
+            xen_handoff_warn(r, "%s: timed out after %.1f ms: %s has requests "
+                             "in flight; check the storage behind it, "
                              MAY_LACK, task->name, ms, task->backend);
             break;
         }
-        xen_handoff_warn(r, "%s: given up after %.1f ms: %s hangs in %s, it "
-                         "should be in %s; look at the backend's domain, "
+        xen_handoff_warn(r, "%s: timed out after %.1f ms: %s is stuck in %s "
+                         "instead of %s; check the backend's domain, "
                          MAY_LACK, task->name, ms, task->backend,
                          xen_handoff_state_name(task->backend_state),
                          xen_handoff_state_name(task->waiting_for));
@@ -162,7 +163,7 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
     case XEN_HANDOFF_TAKEN:
         result = XEN_FW_HANDOFF_RESULT_SKIPPED;
         c->owner = XEN_FW_HANDOFF_OWNER_OS_CHANGED;
-        xen_handoff_say(r, "%s: left alone after %.1f ms: the OS has taken it "
+        xen_handoff_say(r, "%s: skipped after %.1f ms: the OS took it over "
                         "meanwhile", task->name, ms);
         break;
     case XEN_HANDOFF_FAILED:
@@ -184,23 +185,23 @@ static const char *why_skipped(const XenFwHandoffConnection *c)
     case XEN_FW_HANDOFF_OWNER_OS:
         return "the OS connected it";
     case XEN_FW_HANDOFF_OWNER_OS_CHANGED:
-        return "it has changed since the OS is running";
+        return "it has changed since the OS started";
     case XEN_FW_HANDOFF_OWNER_UNKNOWN:
-        return "nobody can tell whose it is";
+        return "owner unknown";
     default:
         return c->backend ? "QEMU's own backend of this kind cannot be closed "
                             "while the guest waits"
-                          : "it names no backend that confirms it";
+                          : "no backend confirms the path it gives";
     }
 }
 
-void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
-                                   enum xenbus_state state,
-                                   XenHandoffOwner owner, const char *backend)
+void xen_handoff_report_skipped(XenHandoffReport *r, const char *name,
+                                enum xenbus_state state, XenHandoffOwner owner,
+                                const char *backend)
 {
     XenFwHandoffConnection *c = connection_new(name, backend, owner);
 
-    xen_handoff_say(r, "%s: left alone in state %s: %s", name,
+    xen_handoff_say(r, "%s: skipped in state %s: %s", name,
                     xen_handoff_state_name(state), why_skipped(c));
     add_connection(r, c, XEN_FW_HANDOFF_RESULT_SKIPPED);
 }
@@ -208,8 +209,6 @@ void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
 void xen_handoff_report_grants(XenHandoffReport *r,
                                const XenHandoffGrantCount *count)
 {
-    xen_handoff_say(r, "grants: %u of the firmware cleared, %u left because a "
-                    "backend uses them", count->cleared, count->in_use);
     r->now.grants_cleared = count->cleared;
     r->now.grants_in_use = count->in_use;
 }
@@ -241,15 +240,12 @@ void xen_handoff_report_done(XenHandoffReport *r)
     total->grants_cleared += now->grants_cleared;
     total->grants_in_use += now->grants_in_use;
     r->last_duration_us = event.duration_us;
-    if (!now->handed_off && !now->timed_out && !now->failed &&
-        !now->skipped && !now->grants_in_use) {
-        xen_handoff_say(r, "done: the firmware left nothing");
-    } else {
-        xen_handoff_say(r, "done in %.1f ms: %u handed off, %u given up, "
-                        "%u failed, %u left alone",
-                        r->last_duration_us / 1000.0, now->handed_off,
-                        now->timed_out, now->failed, now->skipped);
-    }
+    /* For grep, as is "announced by" */
+    xen_handoff_say(r, "done in %.1f ms: %u handed off, %u timed out, "
+                    "%u failed, %u skipped, %u grants cleared, %u in use",
+                    r->last_duration_us / 1000.0, now->handed_off,
+                    now->timed_out, now->failed, now->skipped,
+                    now->grants_cleared, now->grants_in_use);
     qapi_event_send_xen_fw_handoff(&event);
 }
 

@@ -1,8 +1,9 @@
 /*
- * Xen firmware handoff: what it tells, in the log and over QMP
+ * Xen firmware handoff: what it tells, in the log, over QMP and in xenstore
  *
- * docs/specs/xen-fw-handoff.rst has the grammar of the log.  It is stable: who
- * changes a line here changes it there.
+ * The log is for people.  Of its lines only those that begin with "armed for",
+ * "announced by" and "done in" are made for programs: scripts read them when a
+ * guest and its QEMU are gone.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -60,16 +61,16 @@ void xen_handoff_report_begin(XenHandoffReport *r);
 void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task);
 
 /**
- * xen_handoff_report_left_alone: one frontend is not torn down
+ * xen_handoff_report_skipped: one frontend is not torn down
  * @name: "vbd/51712"
  * @state: the state it is in
- * @owner: whose it is: why it is left alone
+ * @owner: whose it is: why it is skipped
  * @backend: one of the firmware's has a backend, but not one that we can close;
  *           otherwise NULL
  */
-void xen_handoff_report_left_alone(XenHandoffReport *r, const char *name,
-                                   enum xenbus_state state,
-                                   XenHandoffOwner owner, const char *backend);
+void xen_handoff_report_skipped(XenHandoffReport *r, const char *name,
+                                enum xenbus_state state, XenHandoffOwner owner,
+                                const char *backend);
 
 /** xen_handoff_report_grants: the grant table has been gone through */
 void xen_handoff_report_grants(XenHandoffReport *r,

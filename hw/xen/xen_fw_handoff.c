@@ -486,8 +486,8 @@ static void collect_frontend(const char *name, void *opaque)
                         : xen_handoff_trusted_backend(&s->store, name);
     }
     if (!backend || (!local && is_legacy_backend(s, backend))) {
-        xen_handoff_report_left_alone(&s->report, name, seen->state, owner,
-                                      backend);
+        xen_handoff_report_skipped(&s->report, name, seen->state, owner,
+                                   backend);
         return;
     }
     task = g_new0(XenHandoffTask, 1);
@@ -601,7 +601,7 @@ static void handoff(XenFwHandoff *s, bool announced)
     set_state(s, STATE_HANDING_OFF);
     xen_handoff_report_begin(&s->report);
     if (err) {
-        xen_handoff_warn(&s->report, "every connection is left alone: %s",
+        xen_handoff_warn(&s->report, "every connection is skipped: %s",
                          error_get_pretty(err));
         g_clear_pointer(&err, error_free);
     }
@@ -755,7 +755,7 @@ static void firmware_request(XenFwHandoff *s)
         xen_handoff_warn(&s->report, "the firmware has asked for %u teardowns, "
                          "no more are done", MAX_REQUESTS);
     } else if (read_os(NULL) != XEN_HANDOFF_OS_ABSENT) {
-        xen_handoff_say(&s->report, "a firmware's request is left alone: an OS "
+        xen_handoff_say(&s->report, "the firmware's request is ignored: an OS "
                         "is running");
     } else {
         xen_handoff_say(&s->report, "the firmware asks for a teardown");
@@ -913,8 +913,8 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
         return;
     }
     if (s->timeout_ms > MAX_TIMEOUT_MS) {
-        error_setg(errp, "timeout-ms=%u is too long for a vCPU to stand still: "
-                   "%u at most", s->timeout_ms, MAX_TIMEOUT_MS);
+        error_setg(errp, "timeout-ms=%u exceeds the maximum of %u",
+                   s->timeout_ms, MAX_TIMEOUT_MS);
         return;
     }
     s->param_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, poll_param, s);

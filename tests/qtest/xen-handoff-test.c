@@ -358,7 +358,7 @@ static void test_linux(void)
     assert_said(s, "xen-fw-handoff: " XVDA ": connected by the firmware");
     /* when the write returned, not when a watch event came later */
     assert_said(s, QDISK "51712 is in InitWait");
-    assert_said(s, "1 handed off, 0 given up, 0 failed, 0 left alone");
+    assert_said(s, "1 handed off, 0 timed out, 0 failed, 0 skipped");
     story_end(s);
 }
 
@@ -406,7 +406,7 @@ static void test_openbsd(void)
     g_assert_cmpint(qxen_stat(s->g, "maps"), ==, live.maps);
     g_assert_cmpint(qxen_stat(s->g, "ports"), ==, live.ports);
     qxen_vbd_assert_reads(vbd, 2);
-    assert_said(s, XVDA ": left alone in state Connected: the OS connected it");
+    assert_said(s, XVDA ": skipped in state Connected: the OS connected it");
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -532,7 +532,7 @@ static void test_firmware_closes(void)
     qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
     announce(s);
     assert_handed_off(s, XVDA, keys);
-    assert_said(s, "xen-fw-handoff: done: the firmware left nothing");
+    assert_said(s, "ms: 0 handed off, 0 timed out, 0 failed, 0 skipped");
     story_end(s);
 }
 
@@ -549,8 +549,8 @@ static void test_os_over_firmware(void)
     announce(s);
     qxen_assert_states(s->g, XVDA, XenbusStateInitialised,
                        XenbusStateConnected);
-    assert_said(s, XVDA ": left alone in state Initialised: it has changed "
-                "since the OS is running");
+    assert_said(s, XVDA ": skipped in state Initialised: it has changed "
+                "since the OS started");
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -571,8 +571,8 @@ static void test_os_over_firmware_unseen(void)
     announce(s);
     assert_connected(s, XVDA);
     qxen_vbd_assert_reads(vbd, 1);
-    assert_said(s, XVDA ": left alone in state Connected: it has changed "
-                "since the OS is running");
+    assert_said(s, XVDA ": skipped in state Connected: it has changed "
+                "since the OS started");
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -591,8 +591,8 @@ static void test_os_over_firmware_queue(void)
              "vif/0/queue-1/event-channel-tx 77");
     announce(s);
     assert_connected(s, "vif/0");
-    assert_said(s, "vif/0: left alone in state Connected: it has changed "
-                "since the OS is running");
+    assert_said(s, "vif/0: skipped in state Connected: it has changed "
+                "since the OS started");
     qxen_vif_close(vif);
     story_end(s);
 }
@@ -618,8 +618,8 @@ static void test_os_is_quicker(const void *data)
     g_assert_cmpint(qxen_state(s->g, FRONTEND XVDA), ==,
                     XenbusStateReconfiguring);
     g_assert_true(qxen_exists(s->g, FRONTEND XVDA "/ring-ref"));
-    assert_said(s, "the OS has taken it meanwhile");
-    assert_said(s, " 0 handed off, 0 given up, 0 failed, 1 left alone");
+    assert_said(s, "the OS took it over meanwhile");
+    assert_said(s, " 0 handed off, 0 timed out, 0 failed, 1 skipped");
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -681,7 +681,7 @@ static void test_both(void)
     assert_handed_off(s, XVDB, keys);
     assert_connected(s, XVDA);
     qxen_vbd_assert_reads(vbd, 5);
-    assert_said(s, "1 handed off, 0 given up, 0 failed, 1 left alone");
+    assert_said(s, "1 handed off, 0 timed out, 0 failed, 1 skipped");
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -696,7 +696,7 @@ static void test_param_unreadable(void)
     announce(s);
     assert_connected(s, XVDA);
     qxen_vbd_assert_reads(vbd, 1);
-    assert_said(s, "every connection is left alone: cannot read "
+    assert_said(s, "every connection is skipped: cannot read "
                 "HVM_PARAM_CALLBACK_IRQ");
     qxen_param(s->g, "0");
     qxen_vbd_close(vbd);
@@ -1152,7 +1152,7 @@ static void test_remote(const void *data)
     } else {
         assert_handed_off(s, what[0], keys);
     }
-    assert_said(s, "1 handed off, 0 given up, 0 failed, 0 left alone");
+    assert_said(s, "1 handed off, 0 timed out, 0 failed, 0 skipped");
     story_end(s);
 }
 
@@ -1187,9 +1187,9 @@ static void test_many(const void *data)
     announce(s);
     g_assert_cmpint(qxen_stat(s->g, "maps"), ==, 0);
     g_assert_cmpint(qxen_stat(s->g, "ports"), ==, 0);
-    said = disks ? g_strdup_printf(": %u handed off, 0 given up, 0 failed, "
-                                   "0 left alone", 2 * disks)
-                 : g_strdup("done: the firmware left nothing");
+    said = disks ? g_strdup_printf(": %u handed off, 0 timed out, 0 failed, "
+                                   "0 skipped", 2 * disks)
+                 : g_strdup(": 0 handed off, 0 timed out, 0 failed, 0 skipped");
     assert_said(s, said);
     story_end(s);
 }
@@ -1211,7 +1211,7 @@ static void test_slow(void)
     /* 22 for each with three keys of the firmware's, the rest is for all */
     g_test_message("%u operations", qxen_stat(s->g, "ops") - ops);
     g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 16 * 22 + 100);
-    assert_said(s, ": 16 handed off, 0 given up, 0 failed, 0 left alone");
+    assert_said(s, ": 16 handed off, 0 timed out, 0 failed, 0 skipped");
     story_end(s);
 }
 
@@ -1460,18 +1460,18 @@ typedef struct Fault {
 } Fault;
 
 static const Fault faults[] = {
-    { "fault=hang-5", "hangs in Connected, it should be in Closing", false },
-    { "fault=hang-6", "hangs in Closing, it should be in Closed", false },
-    { "fault=hang-1", "hangs in Closed, it should be in InitWait", true },
-    { "delay-us=1000000", "hangs in Connected, it should be in Closing",
+    { "fault=hang-5", "is stuck in Connected instead of Closing", false },
+    { "fault=hang-6", "is stuck in Closing instead of Closed", false },
+    { "fault=hang-1", "is stuck in Closed instead of InitWait", true },
+    { "delay-us=1000000", "is stuck in Connected instead of Closing",
       false },
     { "fault=skip", "is in InitWait", true },
     { "fault=busy", "is in InitWait", true },
-    { "fault=stuck", "has requests under way", false },
+    { "fault=stuck", "has requests in flight", false },
     { "fault=gone", "is gone", true },
     { "fault=offline", "is in Closed", true },
-    { "fault=unknown", "hangs in Unknown, it should be in Closing", false },
-    { "fault=garbage", "hangs in Unknown, it should be in Closing", false },
+    { "fault=unknown", "is stuck in Unknown instead of Closing", false },
+    { "fault=garbage", "is stuck in Unknown instead of Closing", false },
 };
 
 static void fault_among(const Fault *fault, unsigned int healthy)
@@ -1625,8 +1625,8 @@ static void test_backend_lies(void)
                 qxen_vbd_abandon(vbd);
             } else {
                 assert_connected(s, XVDA);
-                g_assert_cmpint(log_count(s, "it names no backend that "
-                                             "confirms it"), ==, i + 1);
+                g_assert_cmpint(log_count(s, "no backend confirms "
+                                             "the path it gives"), ==, i + 1);
                 qxen_vbd_close(vbd);
                 qxen_write(s->g, "/libxl/7/device/" XVDA "/backend", "%s",
                            truth);
@@ -1678,7 +1678,7 @@ static void test_many_frontends(void)
     }
     announce(s);
     /* 1024 with the disk, which is at rest */
-    assert_said(s, " 0 handed off, 0 given up, 0 failed, 1023 left alone");
+    assert_said(s, " 0 handed off, 0 timed out, 0 failed, 1023 skipped");
     story_end(s);
 }
 
@@ -1708,7 +1708,7 @@ static void test_long_name(void)
     qxen_cmd(s->g, "write " FRONTEND "vbd/%s/state 4", id);
     announce(s);
     g_assert_cmpint(log_count(s, "111111"), ==, 0);
-    assert_said(s, "done: the firmware left nothing");
+    assert_said(s, ": 0 handed off, 0 timed out, 0 failed, 0 skipped");
     story_end(s);
 }
 
@@ -1727,7 +1727,7 @@ static void test_legacy_backend(void)
         qxen_cmd(s->g, "write " FRONTEND "vkbd/%d/state 4", domid);
     }
     announce(s);
-    assert_said(s, "vkbd/0: left alone in state Connected: QEMU's own backend");
+    assert_said(s, "vkbd/0: skipped in state Connected: QEMU's own backend");
     g_assert_cmpint(qxen_state(s->g, FRONTEND "vkbd/0"), ==,
                     XenbusStateConnected);
     g_assert_cmpint(qxen_state(s->g, FRONTEND "vkbd/1"), ==,
@@ -2146,8 +2146,7 @@ static void test_scrub(void)
     announce(s);
     g_assert_cmpint(grants_for(s, 0), ==, 0);
     g_assert_cmpuint(qxen_grant_flags(s->g, gr.other), ==, GTF_permit_access);
-    assert_said(s, "grants: 5 of the firmware cleared, 0 left because a "
-                "backend uses them");
+    assert_said(s, ", 5 grants cleared, 0 in use");
     qxen_take_over(s->g);
     qxen_be_os(s->g);
     os_uses(s, XVDA);
@@ -2293,9 +2292,8 @@ static void test_scrub_in_use(void)
     firmware_grants(s);
     announce(s);
     g_assert_cmpint(grants_for(s, 0), ==, 1);
-    assert_said(s, "grants: 1 of the firmware cleared, 1 left because a "
-                "backend uses them");
-    s->g->at_start.maps = s->g->at_start.ports = 1;
+    assert_said(s, ", 1 grants cleared, 1 in use");
+    s->before.maps = s->before.ports = 1;
     story_end(s);
 }
 
@@ -2772,7 +2770,7 @@ static void test_request(void)
     ask(s);
     assert_connected(s, XVDA);
     qxen_vbd_assert_reads(vbd, 1);
-    g_assert_cmpint(log_count(s, ": 1 handed off, 0 given up"), ==, 3);
+    g_assert_cmpint(log_count(s, ": 1 handed off, 0 timed out"), ==, 3);
     qxen_vbd_close(vbd);
     story_end(s);
 }
@@ -2788,7 +2786,7 @@ static void test_request_refused(void)
     ask(s);
     assert_connected(s, XVDA);
     qxen_vbd_assert_reads(vbd, 1);
-    assert_said(s, "a firmware's request is left alone: an OS is running");
+    assert_said(s, "the firmware's request is ignored: an OS is running");
     qxen_vbd_close(vbd);
     qxen_param(s->g, "0");
     for (int i = 0; i < 100; i++) {
@@ -2959,8 +2957,8 @@ static void test_all_hang(void)
         g_assert_cmpint(qxen_state(s->g, fe), ==, XenbusStateInitialising);
         g_assert_false(qxen_exists(s->g, ring));
     }
-    assert_said(s, " 0 handed off, 200 given up, 0 failed, 0 left alone");
-    s->g->at_start.maps = s->g->at_start.ports = 200;
+    assert_said(s, " 0 handed off, 200 timed out, 0 failed, 0 skipped");
+    s->before.maps = s->before.ports = 200;
     story_end(s);
 }
 

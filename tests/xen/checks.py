@@ -18,7 +18,7 @@ NIC = 'vif/0'                           # netback
 ALL = DISKS + [NIC]
 NO_KEYS = {'extra': [], 'missing': []}
 NOT_ARMED = "not armed: the guest is restored, its connections are its OS's"
-HANDED_OFF = '{} handed off, 0 given up, 0 failed, {} left alone'
+HANDED_OFF = '{} handed off, 0 timed out, 0 failed, {} skipped'
 
 # how an OS announces itself
 PRODUCT = 'product number {} at port 0x12'
@@ -113,7 +113,7 @@ def given_up(facts, tag, backend_states, bound):
     yield (f'{tag}: the OS has waited for the bound once',
            bound / 2 <= seconds < 2 * bound or seconds, True)
     yield (f'{tag}: the log names each once',
-           sorted(re.findall(r'(vbd/\d+): given up after .* hangs in (\w+),',
+           sorted(re.findall(r'(vbd/\d+): timed out after .* is stuck in (\w+) ',
                              '\n'.join(facts['dm_log']))),
            sorted((d, 'Connected' if state == 4 else 'InitWait')
                   for d, state in backend_states.items()))

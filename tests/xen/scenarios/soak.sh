@@ -33,7 +33,7 @@ while [ "$round" -lt "${ROUNDS:=3}" ]; do
     checkpoint 'done' 60
     [ "$(grep -c '^PVFW: v.* works' "$OUT/firmware.log")" = 3 ] || fail "firmware of round $round"
     [ "$(grep -c '^PVOS: v.* works' "$OUT/firmware.log")" = 3 ] || fail "OS of round $round"
-    grep -q ': 3 handed off, 0 given up' "/var/log/xen/qemu-dm-$SCENARIO.log" ||
+    grep -q ': 3 handed off, 0 timed out' "/var/log/xen/qemu-dm-$SCENARIO.log" ||
         fail "handoff of round $round"
     destroy
     tally "$round"
