@@ -32,6 +32,28 @@ static void stop_closed(QXenGuest *g)
     qxen_machine_stop(g);
 }
 
+/* --- the test bed itself -------------------------------------------------- */
+
+/* Whatever a guest writes to xenstore comes through to it and back */
+static void test_any_value(void)
+{
+    static const char *const values[] = {
+        "", " ", "\n", "OK", "a  b\nFAIL c\n", "100%", "%0a",
+        "\t\x01\x7f\xff\"\\",
+    };
+    QXenGuest *g = qxen_machine_start("-device xen-disk,drive=disk,vdev=xvda");
+
+    for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+        g_autofree char *is = NULL;
+
+        qxen_set_key(g, XVDA, "hello", values[i]);
+        is = qxen_read(g, QXEN_DEVICES XVDA "/hello");
+        g_assert_cmpstr(is, ==, values[i]);
+    }
+    g_assert_false(qxen_try(g, "read " QXEN_DEVICES "none\nat all"));
+    stop_closed(g);
+}
+
 /* --- every day ------------------------------------------------------------ */
 
 /* Connected, used and closed, more than once */
@@ -281,6 +303,7 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
 
+    qtest_add_func("/xen-loopback/any-value", test_any_value);
     qtest_add_data_func("/xen-disk/one-page", &one_page, test_disk);
     qtest_add_data_func("/xen-disk/four-pages", &four_pages, test_disk);
     qtest_add_func("/xen-disk/write", test_write);
