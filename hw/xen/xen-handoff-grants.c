@@ -15,11 +15,8 @@
 #include "hw/xen/xen.h"
 #include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/grant_table.h"
-#include "hw/xen/xen_fw_handoff.h"
 #include "xen-handoff-grants.h"
 #include "trace.h"
-
-const XenFwHandoffOps *xen_fw_handoff_ops;
 
 #define PAGE_ENTRIES (XEN_PAGE_SIZE / sizeof(grant_entry_v1_t))
 
@@ -35,12 +32,11 @@ QEMU_BUILD_BUG_ON(sizeof(Entry) != sizeof(uint64_t));
 
 bool xen_handoff_table_refresh(XenHandoffTable *table, Error **errp)
 {
-    const XenFwHandoffOps *ops = xen_fw_handoff_ops;
     unsigned int version, frames;
     void *map;
     int rc;
 
-    rc = ops->grant_table_size(&version, &frames);
+    rc = xen_guest_ops->grant_table_size(&version, &frames);
     if (rc < 0) {
         error_setg_errno(errp, -rc, "cannot query the guest's grant table");
         return false;
@@ -58,7 +54,7 @@ bool xen_handoff_table_refresh(XenHandoffTable *table, Error **errp)
         return true;            /* nothing has been granted yet */
     }
     trace_xen_fw_handoff_grant_table(frames);
-    map = ops->map_grant_table(frames);
+    map = xen_guest_ops->grant_table_map(frames);
     if (!map) {
         error_setg_errno(errp, errno, "cannot map the guest's grant table");
         return false;
@@ -70,7 +66,7 @@ bool xen_handoff_table_refresh(XenHandoffTable *table, Error **errp)
 void xen_handoff_table_unmap(XenHandoffTable *table)
 {
     if (table->entry) {
-        xen_fw_handoff_ops->unmap_grant_table(table->entry, table->frames);
+        xen_guest_ops->grant_table_unmap(table->entry, table->frames);
     }
     *table = (XenHandoffTable) { NULL };
 }

@@ -216,7 +216,7 @@ void xen_handoff_ledger_foreach(XenHandoffLedger *ledger,
             f->firmware ? g_hash_table_lookup(f->firmware->keys, "backend")
                         : NULL;
 
-        if (f->owner != XEN_HANDOFF_NOBODY) {
+        if (f->owner != XEN_HANDOFF_NONE) {
             fn(name, backend ?: "", f->owner, opaque);
         }
     }
@@ -242,12 +242,12 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
     if (!f || f->gone) {
         /* No state yet: whoever makes it, toolstack or guest, is not done */
         if (seen->state == XenbusStateUnknown) {
-            return XEN_HANDOFF_NOBODY;
+            return XEN_HANDOFF_NONE;
         }
         if (!f) {
             if (g_hash_table_size(ledger->frontends) >=
                 XEN_HANDOFF_MAX_FRONTENDS) {
-                return XEN_HANDOFF_NOBODY;
+                return XEN_HANDOFF_NONE;
             }
             f = g_new0(Frontend, 1);
             f->rings = g_hash_table_new(NULL, NULL);
@@ -262,18 +262,18 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
     if (os == XEN_HANDOFF_OS_ABSENT) {
         note_rings(f->rings, seen);
         set_owner(ledger, f, is_left_open(f, seen) ? XEN_HANDOFF_FIRMWARE
-                                                   : XEN_HANDOFF_NOBODY);
+                                                   : XEN_HANDOFF_NONE);
     } else if (!is_connection(seen->state)) {
-        set_owner(ledger, f, XEN_HANDOFF_NOBODY);
+        set_owner(ledger, f, XEN_HANDOFF_NONE);
     } else if (os == XEN_HANDOFF_OS_UNKNOWN) {
-        set_owner(ledger, f, XEN_HANDOFF_IN_DOUBT);
+        set_owner(ledger, f, XEN_HANDOFF_UNKNOWN);
     } else if (f->owner == XEN_HANDOFF_FIRMWARE ||
-               f->owner == XEN_HANDOFF_OS_TOUCHED) {
+               f->owner == XEN_HANDOFF_OS_CHANGED) {
         /*
          * Perhaps the event is late and was still the firmware's doing.  That
          * cannot be told from an OS that has just touched this frontend.
          */
-        set_owner(ledger, f, XEN_HANDOFF_OS_TOUCHED);
+        set_owner(ledger, f, XEN_HANDOFF_OS_CHANGED);
     } else {
         set_owner(ledger, f, XEN_HANDOFF_OS);
     }
@@ -297,7 +297,7 @@ void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path)
         Frontend *f = value;
 
         if (!len || (!strncmp(name, path, len) && (!*rest || *rest == '/'))) {
-            set_owner(ledger, f, XEN_HANDOFF_NOBODY);
+            set_owner(ledger, f, XEN_HANDOFF_NONE);
             g_clear_pointer(&f->toolstack_keys, g_hash_table_unref);
             g_clear_pointer(&f->firmware, xen_handoff_sighting_free);
             g_hash_table_remove_all(f->rings);
@@ -315,23 +315,23 @@ XenHandoffOwner xen_handoff_ledger_owner(XenHandoffLedger *ledger,
 
     if (os == XEN_HANDOFF_OS_ABSENT) {
         return is_left_open(f, seen) ? XEN_HANDOFF_FIRMWARE
-                                     : XEN_HANDOFF_NOBODY;
+                                     : XEN_HANDOFF_NONE;
     }
     if (!is_connection(seen->state)) {
-        return XEN_HANDOFF_NOBODY;
+        return XEN_HANDOFF_NONE;
     }
     if (os == XEN_HANDOFF_OS_UNKNOWN) {
-        return XEN_HANDOFF_IN_DOUBT;
+        return XEN_HANDOFF_UNKNOWN;
     }
     if (!f) {
         return XEN_HANDOFF_OS;
     }
     if (f->owner == XEN_HANDOFF_FIRMWARE &&
         !sighting_equal(f->firmware, seen)) {
-        return XEN_HANDOFF_OS_TOUCHED;
+        return XEN_HANDOFF_OS_CHANGED;
     }
-    /* NOBODY: it was at rest when last seen, its event is still on the way */
-    return f->owner == XEN_HANDOFF_NOBODY ? XEN_HANDOFF_OS : f->owner;
+    /* NONE: it was at rest when last seen, its event is still on the way */
+    return f->owner == XEN_HANDOFF_NONE ? XEN_HANDOFF_OS : f->owner;
 }
 
 GHashTable *xen_handoff_ledger_rings(XenHandoffLedger *ledger,
@@ -353,20 +353,10 @@ GHashTable *xen_handoff_ledger_rings(XenHandoffLedger *ledger,
     return rings;
 }
 
-bool xen_handoff_ledger_saw_at_rest(XenHandoffLedger *ledger,
-                                    const char *frontend)
+GHashTable *xen_handoff_ledger_toolstack_keys(XenHandoffLedger *ledger,
+                                              const char *frontend)
 {
     Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
 
-    return f && f->toolstack_keys;
-}
-
-bool xen_handoff_ledger_toolstack_wrote(XenHandoffLedger *ledger,
-                                        const char *frontend,
-                                        const char *key)
-{
-    Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
-
-    return !f || !f->toolstack_keys ||
-           g_hash_table_contains(f->toolstack_keys, key);
+    return f ? f->toolstack_keys : NULL;
 }

@@ -32,12 +32,12 @@
 /* About what a line has before our text */
 #define LINE_OVERHEAD 64
 
-/* The ledger's, without XEN_HANDOFF_NOBODY, which has no connection */
+/* The ledger's, without XEN_HANDOFF_NONE, which has no connection */
 static const XenFwHandoffOwner owners[] = {
     [XEN_HANDOFF_FIRMWARE] = XEN_FW_HANDOFF_OWNER_FIRMWARE,
     [XEN_HANDOFF_OS] = XEN_FW_HANDOFF_OWNER_OS,
-    [XEN_HANDOFF_OS_TOUCHED] = XEN_FW_HANDOFF_OWNER_OS_CHANGED,
-    [XEN_HANDOFF_IN_DOUBT] = XEN_FW_HANDOFF_OWNER_UNKNOWN,
+    [XEN_HANDOFF_OS_CHANGED] = XEN_FW_HANDOFF_OWNER_OS_CHANGED,
+    [XEN_HANDOFF_UNKNOWN] = XEN_FW_HANDOFF_OWNER_UNKNOWN,
 };
 
 /*
@@ -124,6 +124,7 @@ void xen_handoff_report_reset(XenHandoffReport *r)
     qapi_free_XenFwHandoffConnectionList(r->connections);
     *r = (XenHandoffReport) {
         .said = r->said,
+        .xsh = r->xsh,
         .untold = r->untold,
         .tail = &r->connections,
     };
@@ -189,17 +190,14 @@ static const char *why_skipped(const XenFwHandoffConnection *c)
     case XEN_FW_HANDOFF_OWNER_UNKNOWN:
         return "owner unknown";
     default:
-        return c->backend ? "QEMU's own backend of this kind cannot be closed "
-                            "while the guest waits"
-                          : "no backend confirms the path it gives";
+        return "no backend confirms the path it gives";
     }
 }
 
 void xen_handoff_report_skipped(XenHandoffReport *r, const char *name,
-                                enum xenbus_state state, XenHandoffOwner owner,
-                                const char *backend)
+                                enum xenbus_state state, XenHandoffOwner owner)
 {
-    XenFwHandoffConnection *c = connection_new(name, backend, owner);
+    XenFwHandoffConnection *c = connection_new(name, NULL, owner);
 
     xen_handoff_say(r, "%s: skipped in state %s: %s", name,
                     xen_handoff_state_name(state), why_skipped(c));
@@ -283,8 +281,7 @@ XenFwHandoffInfo *xen_handoff_report_info(const XenHandoffReport *r,
     return info;
 }
 
-void xen_handoff_report_state(XenHandoffReport *r, struct qemu_xs_handle *xsh,
-                              XenFwHandoffState state)
+void xen_handoff_report_state(XenHandoffReport *r, XenFwHandoffState state)
 {
     const struct {
         const char *key;
@@ -299,20 +296,24 @@ void xen_handoff_report_state(XenHandoffReport *r, struct qemu_xs_handle *xsh,
                                             xen_domid);
     Error *err = NULL;
 
+    r->xsh = r->xsh ?: qemu_xen_xs_open();
+    if (!r->xsh) {
+        error_setg_errno(&err, errno, "cannot open xenstore");
+    }
     /* Nothing new to count before the end, and the guest waits for it */
     if (state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         for (size_t i = 0; i < ARRAY_SIZE(counts) && !err; i++) {
-            xs_node_printf(xsh, XBT_NULL, node, counts[i].key, &err, "%u",
+            xs_node_printf(r->xsh, XBT_NULL, node, counts[i].key, &err, "%u",
                            counts[i].value);
         }
     }
     if (!err) {
-        xs_node_printf(xsh, XBT_NULL, node, "announcement", &err, "%s",
+        xs_node_printf(r->xsh, XBT_NULL, node, "announcement", &err, "%s",
                        r->announcement ?: "");
     }
     if (!err) {
         /* Last: who watches it finds all else up to date */
-        xs_node_printf(xsh, XBT_NULL, node, "state", &err, "%s",
+        xs_node_printf(r->xsh, XBT_NULL, node, "state", &err, "%s",
                        XenFwHandoffState_str(state));
     }
     if (err && !r->untold) {
@@ -320,52 +321,11 @@ void xen_handoff_report_state(XenHandoffReport *r, struct qemu_xs_handle *xsh,
                          error_get_pretty(err));
     }
     r->untold = err;
-    error_free(err);
-}
-
-/* The words of the property "connections" */
-static bool visit_one(Visitor *v, const XenFwHandoffConnection *c, Error **errp)
-{
-    static const char *const owner_names[] = {
-        "firmware", "os", "os-touched", "in-doubt"
-    };
-    static const char *const result_names[] = {
-        "handed-off", "given-up", "failed", "left-alone"
-    };
-    char *backend = c->backend ?: (char *)"";
-    char *owner = (char *)owner_names[c->owner];
-    char *action = c->has_result ? (char *)result_names[c->result] : (char *)"";
-    int64_t us = c->duration_us;
-    bool ok;
-
-    if (!visit_start_struct(v, NULL, NULL, 0, errp)) {
-        return false;
+    if (err) {
+        /* perhaps it is the connection that is lost */
+        g_clear_pointer(&r->xsh, qemu_xen_xs_close);
+        error_free(err);
     }
-    ok = visit_type_str(v, "frontend", (char **)&c->frontend, errp) &&
-         visit_type_str(v, "backend", &backend, errp) &&
-         visit_type_str(v, "owner", &owner, errp) &&
-         visit_type_str(v, "action", &action, errp) &&
-         visit_type_int64(v, "duration-us", &us, errp) &&
-         visit_check_struct(v, errp);
-    visit_end_struct(v, NULL);
-    return ok;
-}
-
-void xen_handoff_report_visit(const XenFwHandoffConnectionList *list,
-                              Visitor *v, const char *name, Error **errp)
-{
-    if (!visit_start_list(v, name, NULL, 0, errp)) {
-        return;
-    }
-    for (; list; list = list->next) {
-        if (!visit_one(v, list->value, errp)) {
-            break;
-        }
-    }
-    if (!list) {
-        visit_check_list(v, errp);
-    }
-    visit_end_list(v, NULL);
 }
 
 /* --- info xen-fw-handoff ------------------------------------------------- */

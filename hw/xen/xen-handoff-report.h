@@ -12,7 +12,6 @@
 #define HW_XEN_HANDOFF_REPORT_H
 
 #include "qapi/qapi-types-xen-fw-handoff.h"
-#include "qapi/visitor.h"
 #include "xen-handoff-grants.h"
 #include "hw/xen/xen-handoff-ledger.h"
 #include "xen-handoff-teardown.h"
@@ -36,7 +35,8 @@ typedef struct XenHandoffReport {
     uint64_t last_duration_us;
     int64_t since;              /* when the present handoff began */
     size_t said;                /* since QEMU has started */
-    bool untold;                /* the toolstack, and the log has it */
+    struct qemu_xs_handle *xsh; /* of the node of toolstacks */
+    bool untold;                /* they are not up to date, the log has it */
 } XenHandoffReport;
 
 /**
@@ -65,12 +65,9 @@ void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task);
  * @name: "vbd/51712"
  * @state: the state it is in
  * @owner: whose it is: why it is skipped
- * @backend: one of the firmware's has a backend, but not one that we can close;
- *           otherwise NULL
  */
 void xen_handoff_report_skipped(XenHandoffReport *r, const char *name,
-                                enum xenbus_state state, XenHandoffOwner owner,
-                                const char *backend);
+                                enum xenbus_state state, XenHandoffOwner owner);
 
 /** xen_handoff_report_grants: the grant table has been gone through */
 void xen_handoff_report_grants(XenHandoffReport *r,
@@ -89,16 +86,10 @@ XenFwHandoffInfo *xen_handoff_report_info(const XenHandoffReport *r,
 
 /**
  * xen_handoff_report_state: the device is in another state
- * @xsh: xenstore, where the node of toolstacks is updated
  *
- * That node is device-model/<domid>/fw-handoff in QEMU's own domain.  libxl
- * removes it with the guest, which cannot read it.
+ * Updates the node of toolstacks, device-model/<domid>/fw-handoff in QEMU's own
+ * domain.  libxl removes it with the guest, which cannot read it.
  */
-void xen_handoff_report_state(XenHandoffReport *r, struct qemu_xs_handle *xsh,
-                              XenFwHandoffState state);
-
-/** xen_handoff_report_visit: show @list as the property "connections" does */
-void xen_handoff_report_visit(const XenFwHandoffConnectionList *list,
-                              Visitor *v, const char *name, Error **errp);
+void xen_handoff_report_state(XenHandoffReport *r, XenFwHandoffState state);
 
 #endif

@@ -15,23 +15,25 @@
 #include "hw/xen/xen.h"
 #include "hw/xen/xen_fw_handoff.h"
 #include "xen-handoff-store.h"
+#include "trace.h"
 
-enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
-                                         xs_transaction_t tid, const char *dir)
+int xen_handoff_read_state(struct qemu_xs_handle *xsh, xs_transaction_t tid,
+                           const char *dir, enum xenbus_state *state)
 {
-    char *value = xs_node_read(xsh, tid, NULL, NULL, "%s/state", dir);
-    enum xenbus_state state = XenbusStateUnknown;
+    g_autofree char *path = g_strdup_printf("%s/state", dir);
+    char *value = qemu_xen_xs_read(xsh, tid, path, NULL);
+    int rc = value ? 0 : -errno;
 
-    if (!value) {
-        return XenbusStateUnknown; /* errno tells why */
-    }
+    trace_xs_node_read(path, value);
+    *state = XenbusStateUnknown;
     /* strictly one digit: no overflow, no sign, nothing behind it */
-    if (value[0] >= '1' && value[0] <= '8' && !value[1]) {
-        state = value[0] - '0';
+    if (value && value[0] >= '1' && value[0] <= '8' && !value[1]) {
+        *state = value[0] - '0';
+    } else if (value) {
+        rc = -EINVAL;
     }
     free(value);
-    errno = state == XenbusStateUnknown ? EINVAL : 0;
-    return state;
+    return rc;
 }
 
 const char *xen_handoff_state_name(enum xenbus_state state)
@@ -42,19 +44,10 @@ const char *xen_handoff_state_name(enum xenbus_state state)
                                                  : name;
 }
 
-typedef bool SkipFn(XenHandoffLedger *ledger, const char *frontend,
-                    const char *key);
-
-static bool skip_all(XenHandoffLedger *ledger, const char *frontend,
-                     const char *key)
-{
-    return true;
-}
-
-/* The keys that are skipped are there, but without their values */
+/* Keys that are in @known are added without their values */
 static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
-                     const char *name, const char *below,
-                     XenHandoffLedger *ledger, SkipFn *skip)
+                     const char *name, const char *below, bool values,
+                     GHashTable *known)
 {
     g_autofree char *dir = g_strdup_printf("%s/%s%s%s", store->root, name,
                                            *below ? "/" : "", below);
@@ -69,7 +62,7 @@ static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
         if (!strcmp(key, "state")) {
             continue;
         }
-        if (skip && skip(ledger, name, key)) {
+        if (!values || (known && g_hash_table_contains(known, key))) {
             xen_handoff_sighting_add(seen, key, "");
             continue;
         }
@@ -83,7 +76,7 @@ static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
         if (value && xen_handoff_sighting_add(seen, key, value) &&
             !*value && !*below) {
             /* "queue-0" is a directory */
-            add_keys(store, seen, name, key, NULL, NULL);
+            add_keys(store, seen, name, key, true, NULL);
         }
         free(value);
     }
@@ -191,24 +184,23 @@ XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
 {
     g_autofree char *dir = g_strdup_printf("%s/%s", store->root, name);
     g_autofree char *backend = NULL;
-    XenHandoffSighting *seen = xen_handoff_sighting_new(
-        xen_handoff_read_state(store->xsh, XBT_NULL, dir));
-    SkipFn *skip = NULL;
+    XenHandoffSighting *seen = xen_handoff_sighting_new(XenbusStateUnknown);
+    GHashTable *known = NULL;
+    bool values;
 
-    if (what == XEN_HANDOFF_LOOK_WATCH &&
-        seen->state == XenbusStateInitialising &&
-        !xen_handoff_ledger_knows(ledger, name)) {
-        skip = skip_all;
-    } else if (what == XEN_HANDOFF_LOOK_FIRMWARE &&
-               xen_handoff_ledger_saw_at_rest(ledger, name)) {
-        skip = xen_handoff_ledger_toolstack_wrote;
+    xen_handoff_read_state(store->xsh, XBT_NULL, dir, &seen->state);
+    values = what != XEN_HANDOFF_LOOK_WATCH ||
+             seen->state != XenbusStateInitialising ||
+             xen_handoff_ledger_knows(ledger, name);
+    if (what == XEN_HANDOFF_LOOK_FIRMWARE) {
+        known = xen_handoff_ledger_toolstack_keys(ledger, name);
     }
-    add_keys(store, seen, name, "", ledger, skip);
+    add_keys(store, seen, name, "", values, known);
     if (seen->state < XenbusStateInitWait || seen->state > XenbusStateClosed) {
         backend = xen_handoff_trusted_backend(store, name);
     }
     if (backend) {
-        seen->backend = xen_handoff_read_state(store->xsh, XBT_NULL, backend);
+        xen_handoff_read_state(store->xsh, XBT_NULL, backend, &seen->backend);
     }
     return seen;
 }

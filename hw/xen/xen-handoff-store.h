@@ -33,12 +33,13 @@ typedef struct XenHandoffStore {
  * @tid: in which transaction
  * @dir: its directory
  *
- * Returns XenbusStateUnknown if there is none, with errno as of the read, or
- * none of the protocol's, with errno EINVAL: a guest may write what it likes.
+ * @state: XenbusStateUnknown if there is none, or none of the protocol's: a
+ *         guest may write what it likes
+ *
+ * Returns 0 or a negative errno: as of the read, or EINVAL.
  */
-enum xenbus_state xen_handoff_read_state(struct qemu_xs_handle *xsh,
-                                         xs_transaction_t tid,
-                                         const char *dir);
+int xen_handoff_read_state(struct qemu_xs_handle *xsh, xs_transaction_t tid,
+                           const char *dir, enum xenbus_state *state);
 
 /**
  * xen_handoff_state_name: a state as a person reads it, "InitWait"

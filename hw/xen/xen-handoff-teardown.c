@@ -15,18 +15,11 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/timer.h"
+#include "qemu/main-loop.h"
 #include "hw/xen/xen-bus-helper.h"
-#include "xen-handoff-grants.h"
 #include "xen-handoff-store.h"
 #include "xen-handoff-teardown.h"
 #include "trace.h"
-
-/*
- * How often to look at the backends of other processes without having been
- * told: where nobody tells, and should an event get lost.
- */
-#define POLL_US 500
-#define LOOK_MS 50
 
 /* How often to ask a backend again that has requests under way */
 #define BUSY_MS 5
@@ -34,8 +27,11 @@
 /* The guest can make every transaction fail by writing all the time */
 #define MAX_TRANSACTIONS 8
 
-/* What restore_frontend() costs, in writes of a state; netback's keys: 12 */
-#define RESTORE_COST 4
+/* Kept of the time for each frontend that may have to be restored at its end */
+#define RESTORE_US 1000
+
+/* A timer that comes so much later than it should: the main loop stood still */
+#define LATE_MS 50
 
 static const struct {
     enum xenbus_state frontend; /* write this */
@@ -46,17 +42,26 @@ static const struct {
     { XenbusStateInitialising, XenbusStateInitWait },
 };
 
-/*
- * Some backends do not return to InitWait: Linux scsiback by itself never, and
- * none that the toolstack is about to remove ("online" is 0).
- */
-static bool stays_closed(struct qemu_xs_handle *xsh, const char *backend)
-{
-    unsigned int online;
+struct XenHandoffTeardown {
+    struct qemu_xs_handle *xsh;
+    XenHandoffTable *table;
+    GPtrArray *tasks;
+    uint32_t timeout_ms;
+    XenHandoffTeardownFn *done;
+    void *opaque;
 
-    return strstr(backend, "/backend/vscsi/") ||
-           (xs_node_scanf(xsh, XBT_NULL, backend, "online", NULL, "%u",
-                          &online) == 1 && !online);
+    unsigned int pending;       /* tasks that have not ended */
+    GHashTable *by_backend;     /* tasks, by the backend's directory */
+    GHashTable *watches;        /* directory to its qemu_xs_watch */
+    QEMUTimer timer;
+    int64_t start, deadline;    /* ns, on the timer's clock */
+    int64_t wake;               /* when the timer should come, 0: at once */
+    bool advanced;              /* a task has, since it came */
+};
+
+static int64_t now(void)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
 }
 
 void xen_handoff_task_free(XenHandoffTask *task)
@@ -64,18 +69,18 @@ void xen_handoff_task_free(XenHandoffTask *task)
     g_free(task->name);
     g_free(task->frontend);
     g_free(task->backend);
-    if (task->local) {
-        object_unref(OBJECT(task->local));
-    }
+    g_clear_pointer(&task->keys, g_hash_table_unref);
     g_hash_table_unref(task->rings);
     error_free(task->error);
     g_free(task);
 }
 
-static bool is_running(const XenHandoffTask *task)
+static bool is_pending(const XenHandoffTask *task)
 {
     return task->result == XEN_HANDOFF_RUNNING;
 }
+
+/* --- the frontend --------------------------------------------------------- */
 
 /*
  * May the frontend still be written to?  Not if the domain is being destroyed:
@@ -83,22 +88,23 @@ static bool is_running(const XenHandoffTask *task)
  * state that is not the one that we know is the OS's word: it resets the
  * frontend itself, or connects it.
  */
-static void check_frontend(struct qemu_xs_handle *xsh, XenHandoffTask *task,
+static void check_frontend(XenHandoffTeardown *t, XenHandoffTask *task,
                            xs_transaction_t tid, Error **errp)
 {
-    enum xenbus_state state = xen_handoff_read_state(xsh, tid, task->frontend);
+    enum xenbus_state state;
+    int rc = xen_handoff_read_state(t->xsh, tid, task->frontend, &state);
     unsigned int n;
     char **keys;
 
-    if (state == XenbusStateUnknown && errno == ENOENT) {
-        keys = qemu_xen_xs_directory(xsh, tid, task->frontend, &n);
+    if (rc == -ENOENT) {
+        keys = qemu_xen_xs_directory(t->xsh, tid, task->frontend, &n);
         if (!keys && errno == ENOENT) {
             task->result = XEN_HANDOFF_GONE;
             return;
         }
         free(keys); /* one block, the strings included */
-    } else if (state == XenbusStateUnknown && errno != EINVAL) {
-        error_setg_errno(errp, errno, "cannot read '%s/state'", task->frontend);
+    } else if (rc < 0 && rc != -EINVAL) {
+        error_setg_errno(errp, -rc, "cannot read '%s/state'", task->frontend);
         return;
     }
     if (task->frontend_state != XenbusStateUnknown &&
@@ -107,54 +113,52 @@ static void check_frontend(struct qemu_xs_handle *xsh, XenHandoffTask *task,
     }
 }
 
-static void remove_keys(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                        XenHandoffTask *task, xs_transaction_t tid,
-                        Error **errp)
+static void remove_keys(XenHandoffTeardown *t, XenHandoffTask *task,
+                        xs_transaction_t tid, Error **errp)
 {
     ERRP_GUARD();
     unsigned int n = 0;
-    char **keys = qemu_xen_xs_directory(xsh, tid, task->frontend, &n);
+    char **keys = qemu_xen_xs_directory(t->xsh, tid, task->frontend, &n);
 
     if (!keys) {
         error_setg_errno(errp, errno, "cannot list '%s'", task->frontend);
     }
     for (unsigned int i = 0; i < n && !*errp; i++) {
         if (strcmp(keys[i], "state") &&
-            !xen_handoff_ledger_toolstack_wrote(ledger, task->name, keys[i])) {
+            !g_hash_table_contains(task->keys, keys[i])) {
             g_autofree char *path = g_strdup_printf("%s/%s", task->frontend,
                                                     keys[i]);
 
             trace_xen_fw_handoff_remove(path);
-            xs_node_destroy(xsh, tid, path, errp);
+            xs_node_destroy(t->xsh, tid, path, errp);
         }
     }
     free(keys);
 }
 
 /* One attempt; returns false if another writer came in between */
-static bool try_write_state(struct qemu_xs_handle *xsh,
-                            XenHandoffLedger *ledger, XenHandoffTask *task,
-                            enum xenbus_state state, Error **errp)
+static bool try_write_state(XenHandoffTeardown *t, XenHandoffTask *task,
+                            enum xenbus_state state, bool restore, Error **errp)
 {
     ERRP_GUARD();
-    xs_transaction_t tid = qemu_xen_xs_transaction_start(xsh);
+    xs_transaction_t tid = qemu_xen_xs_transaction_start(t->xsh);
     bool commit;
 
     if (tid == XBT_NULL) {
         error_setg_errno(errp, errno, "cannot start a xenstore transaction");
         return true;
     }
-    check_frontend(xsh, task, tid, errp);
-    if (!*errp && is_running(task) && ledger) {
-        remove_keys(xsh, ledger, task, tid, errp);
+    check_frontend(t, task, tid, errp);
+    if (!*errp && is_pending(task) && restore && task->keys) {
+        remove_keys(t, task, tid, errp);
     }
-    if (!*errp && is_running(task)) {
+    if (!*errp && is_pending(task)) {
         trace_xen_fw_handoff_frontend_state(task->name,
                                             xen_handoff_state_name(state));
-        xs_node_printf(xsh, tid, task->frontend, "state", errp, "%u", state);
+        xs_node_printf(t->xsh, tid, task->frontend, "state", errp, "%u", state);
     }
-    commit = !*errp && is_running(task);
-    if (!qemu_xen_xs_transaction_end(xsh, tid, !commit) && commit) {
+    commit = !*errp && is_pending(task);
+    if (!qemu_xen_xs_transaction_end(t->xsh, tid, !commit) && commit) {
         if (errno == EAGAIN) {
             return false;
         }
@@ -168,256 +172,75 @@ static bool try_write_state(struct qemu_xs_handle *xsh,
 /*
  * Always in a transaction that has seen what it replaces: a frontend that has
  * meanwhile been taken by an OS, or has gone, ends the task and nothing is
- * written.  With @ledger, what the toolstack did not write goes as well.
+ * written.  With @restore, keys that the toolstack did not write go as well.
  */
-static void write_state(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                        XenHandoffTask *task, enum xenbus_state state,
-                        Error **errp)
+static void write_state(XenHandoffTeardown *t, XenHandoffTask *task,
+                        enum xenbus_state state, bool restore, Error **errp)
 {
     for (int i = 0; i < MAX_TRANSACTIONS; i++) {
-        if (try_write_state(xsh, ledger, task, state, errp)) {
+        if (try_write_state(t, task, state, restore, errp)) {
             return;
         }
     }
     error_setg(errp, "the guest kept writing to '%s', %s", task->frontend,
-               ledger ? "its keys are left there" : "its state is left");
+               restore ? "its keys are left there" : "its state is left");
 }
 
 /*
  * The frontend as the toolstack made it.  In one transaction: neither the OS
  * nor a backend sees Initialising together with a ring of the firmware.
  */
-static void restore_frontend(struct qemu_xs_handle *xsh,
-                             XenHandoffLedger *ledger, XenHandoffTask *task,
-                             Error **errp)
+static void restore_frontend(XenHandoffTeardown *t, XenHandoffTask *task)
 {
-    ERRP_GUARD();
-
-    write_state(xsh, ledger, task, XenbusStateInitialising, errp);
+    write_state(t, task, XenbusStateInitialising, true, &task->error);
     /* Whatever it was, the OS may still be able to use a frontend at rest */
-    if (*errp && is_running(task)) {
-        write_state(xsh, NULL, task, XenbusStateInitialising, NULL);
+    if (task->error && is_pending(task)) {
+        write_state(t, task, XenbusStateInitialising, false, NULL);
     }
 }
+
+/* --- one task ------------------------------------------------------------- */
 
 /* A task that was TAKEN or found its frontend GONE has ended as that */
-static void finish(XenHandoffTask *task, XenHandoffResult result, int64_t start)
+static void finish(XenHandoffTeardown *t, XenHandoffTask *task,
+                   XenHandoffResult result)
 {
-    if (is_running(task)) {
+    if (is_pending(task)) {
         task->result = task->error ? XEN_HANDOFF_FAILED : result;
     }
-    task->us = (get_clock() - start) / SCALE_US;
-}
-
-/* What the backend would do for @state; returns false if that was its end */
-static bool local_step(XenHandoffTask *task, enum xenbus_state state)
-{
-    XenDevice *xendev = task->local;
-    XenDeviceClass *xendev_class = XEN_DEVICE_GET_CLASS(xendev);
-
-    /* An administrator's device_del may come true while a disk drains */
-    if (DEVICE(xendev)->realized && !task->error &&
-        xendev_class->frontend_changed) {
-        xendev_class->frontend_changed(xendev, state, &task->error);
-    }
-    return DEVICE(xendev)->realized;
+    task->us = (now() - t->start) / SCALE_US;
+    t->pending--;
 }
 
 /*
- * What the backend would do by itself, one watch event after the other.
- *
- * "state" is written first: whatever runs while a disk drains reads a frontend
- * at rest and does not connect it again.  The watch events of our own writes
- * come when all is done and find nothing to do.
+ * Some backends do not return to InitWait: Linux scsiback by itself never, and
+ * none that the toolstack is about to remove ("online" is 0).
  */
-static void teardown_local(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                           XenHandoffTask *task)
+static bool stays_closed(XenHandoffTeardown *t, const char *backend)
 {
-    XenDevice *xendev = task->local;
-    int64_t start = get_clock();
-    bool alive;
+    unsigned int online;
 
-    trace_xen_fw_handoff_local(task->name);
-    /* Should that fail, the next one tells; the disk is closed all the same */
-    write_state(xsh, NULL, task, XenbusStateInitialising, NULL);
-    if (!is_running(task)) {
-        finish(task, task->result, start);
-        return;
-    }
-    alive = local_step(task, XenbusStateClosing) &&
-            local_step(task, XenbusStateClosed);
-    if (!task->error) {
-        restore_frontend(xsh, ledger, task, &task->error);
-    }
-    if (!alive) {
-        finish(task, XEN_HANDOFF_GONE, start);
-        return;
-    }
-    xendev->frontend_state = XenbusStateInitialising;
-    /* also if the OS has been quick: it waits for InitWait */
-    if (!task->error && xendev->backend_online) {
-        xen_device_backend_set_state(xendev, XenbusStateInitWait);
-    }
-    task->backend_state = xendev->backend_state;
-    trace_xen_fw_handoff_backend_state(
-        task->backend, xen_handoff_state_name(task->backend_state));
-    finish(task, XEN_HANDOFF_DONE, start);
+    return strstr(backend, "/backend/vscsi/") ||
+           (xs_node_scanf(t->xsh, XBT_NULL, backend, "online", NULL, "%u",
+                          &online) == 1 && !online);
 }
-
-/* --- waiting for backends of other processes ------------------------------ */
-
-/*
- * Of a handle of its own: no other watch of this process has its turn while the
- * vCPU stands in its port write.
- */
-typedef struct Waiting {
-    struct qemu_xs_handle *xsh; /* NULL: nobody tells, so look and sleep */
-    GHashTable *watches;        /* directory to its qemu_xs_watch */
-    GHashTable *running;        /* set of tasks */
-    GHashTable *by_backend;     /* the same, by the backend's directory */
-    GPtrArray *moved;           /* tasks whose backend may have moved */
-    int64_t heard;              /* when anything was last known of all */
-    int64_t asked;              /* when those with requests were */
-    XenHandoffTable *table;     /* the guest's */
-} Waiting;
-
-static void backend_changed(void *opaque, const char *path)
-{
-    Waiting *w = opaque;
-    g_autofree char *backend =
-        g_str_has_suffix(path, "/state") ? g_path_get_dirname(path)
-                                         : g_strdup(path); /* is it gone? */
-    XenHandoffTask *task = g_hash_table_lookup(w->by_backend, backend);
-
-    if (task) {
-        g_ptr_array_add(w->moved, task);
-    }
-}
-
-static void stop_telling(Waiting *w)
-{
-    GHashTableIter iter;
-    gpointer watch;
-
-    g_hash_table_iter_init(&iter, w->watches);
-    while (g_hash_table_iter_next(&iter, NULL, &watch)) {
-        xs_node_unwatch(w->xsh, watch);
-        g_hash_table_iter_remove(&iter);
-    }
-    g_clear_pointer(&w->xsh, qemu_xen_xs_close);
-}
-
-/* One watch for all backends of a kind, "/local/domain/0/backend/vbd/5" */
-static void watch_backend(Waiting *w, const char *backend)
-{
-    g_autofree char *dir = g_path_get_dirname(backend);
-    struct qemu_xs_watch *watch;
-
-    if (!w->xsh || g_hash_table_contains(w->watches, dir)) {
-        return;
-    }
-    watch = xs_node_watch(w->xsh, "", dir, backend_changed, w, NULL);
-    if (watch) {
-        g_hash_table_insert(w->watches, g_steal_pointer(&dir), watch);
-    } else {
-        stop_telling(w);
-    }
-}
-
-static void waiting_init(Waiting *w, XenHandoffTable *table, GPtrArray *tasks)
-{
-    w->watches = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    w->running = g_hash_table_new(NULL, NULL);
-    w->by_backend = g_hash_table_new(g_str_hash, g_str_equal);
-    w->moved = g_ptr_array_new();
-    w->heard = w->asked = get_clock();
-    w->xsh = NULL;
-    w->table = table;
-    for (guint i = 0; i < tasks->len; i++) {
-        XenHandoffTask *task = g_ptr_array_index(tasks, i);
-
-        if (!task->local) {
-            g_hash_table_add(w->running, task);
-            g_hash_table_insert(w->by_backend, task->backend, task);
-        }
-    }
-    if (g_hash_table_size(w->running) && qemu_xen_xs_can_wait()) {
-        w->xsh = qemu_xen_xs_open();
-    }
-}
-
-static void waiting_destroy(Waiting *w)
-{
-    stop_telling(w);
-    g_ptr_array_unref(w->moved);
-    g_hash_table_unref(w->by_backend);
-    g_hash_table_unref(w->running);
-    g_hash_table_unref(w->watches);
-}
-
-/* All that run, or those alone whose backends have requests under way */
-static bool look_at(Waiting *w, bool busy)
-{
-    GHashTableIter iter;
-    gpointer key;
-
-    g_hash_table_iter_init(&iter, w->running);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        XenHandoffTask *task = key;
-
-        if (!busy || task->busy) {
-            g_ptr_array_add(w->moved, task);
-        }
-    }
-    return w->moved->len;
-}
-
-/* Until a backend may have moved, or @ns have passed: into @w->moved */
-static void wait_for_backends(Waiting *w, int64_t ns)
-{
-    bool told = false;
-
-    g_ptr_array_set_size(w->moved, 0);
-    if (look_at(w, true)) {
-        ns = MIN(ns, BUSY_MS * SCALE_MS);
-        g_ptr_array_set_size(w->moved, 0);
-    }
-    if (w->xsh) {
-        told = qemu_xen_xs_wait(w->xsh, MIN(ns, LOOK_MS * SCALE_MS));
-    } else {
-        g_usleep(POLL_US);
-    }
-    if (!w->xsh || get_clock() >= w->heard + LOOK_MS * SCALE_MS) {
-        look_at(w, false);
-        told = true;
-    } else if (get_clock() >= w->asked + BUSY_MS * SCALE_MS) {
-        look_at(w, true);
-        w->asked = get_clock();
-    }
-    if (told) {
-        w->heard = get_clock();
-    }
-}
-
-/* --- leading them -------------------------------------------------------- */
 
 /* Write what the task's step says; a failure ends the task */
-static void remote_write(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                         XenHandoffTask *task, int64_t start)
+static void write_step(XenHandoffTeardown *t, XenHandoffTask *task)
 {
     enum xenbus_state state = steps[task->step].frontend;
 
     task->waiting_for = steps[task->step].backend;
     if (state == XenbusStateInitialising) {
-        if (stays_closed(xsh, task->backend)) {
+        if (stays_closed(t, task->backend)) {
             task->waiting_for = XenbusStateClosed;
         }
-        restore_frontend(xsh, ledger, task, &task->error);
+        restore_frontend(t, task);
     } else {
-        write_state(xsh, NULL, task, state, &task->error);
+        write_state(t, task, state, false, &task->error);
     }
-    if (task->error || !is_running(task)) {
-        finish(task, XEN_HANDOFF_FAILED, start);
+    if (task->error || !is_pending(task)) {
+        finish(t, task, XEN_HANDOFF_FAILED);
     }
 }
 
@@ -443,30 +266,30 @@ bool xen_handoff_rings_in_use(const XenHandoffTable *table, GHashTable *rings)
  * state is written.  Which of the keys a backend has believed is its affair: as
  * long as any ring is in use, it is not done.
  */
-static bool holds_rings(Waiting *w, const XenHandoffTask *task)
+static bool holds_rings(XenHandoffTeardown *t, const XenHandoffTask *task)
 {
-    return xen_handoff_table_refresh(w->table, NULL) &&
-           xen_handoff_rings_in_use(w->table, task->rings);
+    return steps[task->step].frontend == XenbusStateClosed &&
+           xen_handoff_table_refresh(t->table, NULL) &&
+           xen_handoff_rings_in_use(t->table, task->rings);
 }
 
 /* A backend may be ahead of us: blkback goes from Closing to Closed at once */
-static bool backend_followed(XenHandoffTask *task)
+static bool backend_followed(const XenHandoffTask *task)
 {
     return task->backend_state == task->waiting_for ||
            (task->waiting_for == XenbusStateClosing &&
             task->backend_state == XenbusStateClosed);
 }
 
-/* See whether the backend has moved, and go on with the task */
-static void remote_advance(Waiting *w, struct qemu_xs_handle *xsh,
-                           XenHandoffLedger *ledger, XenHandoffTask *task,
-                           int64_t start)
+/* Read what the backend does, and go on with the task if it has followed */
+static void advance(XenHandoffTeardown *t, XenHandoffTask *task)
 {
-    task->backend_state = xen_handoff_read_state(xsh, XBT_NULL,
-                                                 task->backend);
-    if (task->backend_state == XenbusStateUnknown && errno == ENOENT) {
-        restore_frontend(xsh, ledger, task, &task->error);
-        finish(task, XEN_HANDOFF_GONE, start);
+    int rc = xen_handoff_read_state(t->xsh, XBT_NULL, task->backend,
+                                    &task->backend_state);
+
+    if (rc == -ENOENT) {
+        restore_frontend(t, task);
+        finish(t, task, XEN_HANDOFF_GONE);
         return;
     }
     if (!backend_followed(task)) {
@@ -474,106 +297,185 @@ static void remote_advance(Waiting *w, struct qemu_xs_handle *xsh,
     }
     trace_xen_fw_handoff_backend_state(
         task->backend, xen_handoff_state_name(task->backend_state));
-    task->busy = steps[task->step].frontend == XenbusStateClosed &&
-                 holds_rings(w, task);
+    task->busy = holds_rings(t, task);
     if (task->busy) {
         trace_xen_fw_handoff_busy(task->backend);
-        remote_write(xsh, ledger, task, start);
         return;
     }
+    t->advanced = true;
     if (++task->step == ARRAY_SIZE(steps)) {
-        finish(task, XEN_HANDOFF_DONE, start);
+        finish(t, task, XEN_HANDOFF_DONE);
     } else {
-        remote_write(xsh, ledger, task, start);
+        write_step(t, task);
     }
 }
 
-static void remote_give_up(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                           XenHandoffTask *task, int64_t start)
+static void give_up(XenHandoffTeardown *t, XenHandoffTask *task)
 {
     trace_xen_fw_handoff_hanging(task->backend,
                                  xen_handoff_state_name(task->waiting_for));
     if (steps[task->step].frontend != XenbusStateInitialising) {
-        restore_frontend(xsh, ledger, task, &task->error);
+        restore_frontend(t, task);
     }
-    finish(task, XEN_HANDOFF_HANGING, start);
+    finish(t, task, XEN_HANDOFF_HANGING);
 }
 
-/* A task that has ended waits for nobody */
-static void remote_settle(Waiting *w, XenHandoffTask *task)
+/* --- all of them ---------------------------------------------------------- */
+
+/* When waiting ends: restoring the frontends that are left takes time, too */
+static int64_t waits_until(const XenHandoffTeardown *t)
 {
-    if (!is_running(task)) {
-        g_hash_table_remove(w->running, task);
-    }
+    int64_t reserve = t->pending * (int64_t)RESTORE_US * SCALE_US;
+
+    return t->deadline - MIN(reserve, t->timeout_ms * (int64_t)SCALE_MS / 2);
 }
 
 /*
- * How long to go on waiting, in ns; 0 or less: not any longer.
- *
- * Giving up costs time, too: as long as so many frontends may have to be
- * restored, at @cost ns each, the waiting ends so much earlier.  At least half
- * of the time is waited, though.
+ * The end comes from the timer, too: who is told of it frees the teardown, and
+ * may close the handle whose watch we are called from.
  */
-static int64_t time_left(const Waiting *w, int64_t deadline, int64_t cost,
-                         uint32_t timeout_ms)
+static void schedule(XenHandoffTeardown *t)
 {
-    int64_t running = g_hash_table_size(w->running);
-    int64_t reserve = MIN(running * cost, (int64_t)timeout_ms * SCALE_MS / 2);
+    t->wake = t->pending ? waits_until(t) : 0;
+    for (guint i = 0; i < t->tasks->len && t->pending; i++) {
+        XenHandoffTask *task = g_ptr_array_index(t->tasks, i);
 
-    return running ? deadline - reserve - get_clock() : 0;
+        if (is_pending(task) && task->busy) {
+            t->wake = MIN(t->wake, now() + BUSY_MS * SCALE_MS);
+            break;
+        }
+    }
+    timer_mod(&t->timer, t->wake);
 }
 
-void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                          XenHandoffTable *table, GPtrArray *tasks,
-                          uint32_t timeout_ms)
+static void backend_changed(void *opaque, const char *path)
 {
-    int64_t start = get_clock();
-    int64_t deadline = start + (int64_t)timeout_ms * SCALE_MS;
-    int64_t local, left, cost = 0;
-    GHashTableIter iter;
-    gpointer key;
-    Waiting w;
+    XenHandoffTeardown *t = opaque;
+    g_autofree char *backend =
+        g_str_has_suffix(path, "/state") ? g_path_get_dirname(path)
+                                         : g_strdup(path); /* is it gone? */
+    XenHandoffTask *task = g_hash_table_lookup(t->by_backend, backend);
 
-    waiting_init(&w, table, tasks);
-    /* The others work while we do */
-    for (guint i = 0; i < tasks->len; i++) {
-        XenHandoffTask *task = g_ptr_array_index(tasks, i);
-
-        if (!task->local) {
-            watch_backend(&w, task->backend);
-            remote_write(xsh, ledger, task, start);
-            remote_settle(&w, task);
-        }
+    if (task && is_pending(task)) {
+        advance(t, task);
     }
-    local = get_clock();
-    if (g_hash_table_size(w.running)) {
-        cost = (local - start) / g_hash_table_size(w.running) * RESTORE_COST;
-    }
-    for (guint i = 0; i < tasks->len; i++) {
-        XenHandoffTask *task = g_ptr_array_index(tasks, i);
-
-        if (task->local) {
-            teardown_local(xsh, ledger, task);
-        }
-    }
-
-    /* The bound is for those who may hang: a disk's drain is not in it */
-    deadline += get_clock() - local;
-    while ((left = time_left(&w, deadline, cost, timeout_ms)) > 0) {
-        wait_for_backends(&w, left);
-        for (guint i = 0; i < w.moved->len &&
-                          time_left(&w, deadline, cost, timeout_ms) > 0; i++) {
-            XenHandoffTask *task = g_ptr_array_index(w.moved, i);
-
-            if (is_running(task)) {
-                remote_advance(&w, xsh, ledger, task, start);
-                remote_settle(&w, task);
+    /* The first event of a watch, or the directory is gone with all in it */
+    if (g_hash_table_contains(t->watches, path)) {
+        for (guint i = 0; i < t->tasks->len; i++) {
+            task = g_ptr_array_index(t->tasks, i);
+            if (is_pending(task) && g_str_has_prefix(task->backend, path)) {
+                advance(t, task);
             }
         }
     }
-    g_hash_table_iter_init(&iter, w.running);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        remote_give_up(xsh, ledger, key, start);
+    schedule(t);
+}
+
+/* A backend that was asked again and is still busy */
+static void ask_again(XenHandoffTeardown *t, XenHandoffTask *task)
+{
+    advance(t, task);
+    if (is_pending(task) && task->busy) {
+        write_step(t, task);
     }
-    waiting_destroy(&w);
+}
+
+static void teardown_timer(void *opaque)
+{
+    XenHandoffTeardown *t = opaque;
+    int64_t late = now() - t->wake;
+
+    /* Not for ever: a task has few steps */
+    if (t->wake && late > LATE_MS * SCALE_MS && t->advanced) {
+        t->deadline += late;
+    }
+    t->advanced = false;
+    for (guint i = 0; i < t->tasks->len; i++) {
+        XenHandoffTask *task = g_ptr_array_index(t->tasks, i);
+
+        if (is_pending(task) && now() >= waits_until(t)) {
+            give_up(t, task);
+        } else if (is_pending(task) && task->busy) {
+            ask_again(t, task);
+        }
+    }
+    if (t->pending) {
+        schedule(t);
+    } else {
+        t->done(t->opaque);
+    }
+}
+
+/* One watch for all backends of a kind, "/local/domain/0/backend/vbd/5" */
+static bool watch_backend(XenHandoffTeardown *t, XenHandoffTask *task)
+{
+    g_autofree char *dir = g_path_get_dirname(task->backend);
+    struct qemu_xs_watch *watch;
+
+    if (g_hash_table_contains(t->watches, dir)) {
+        return true;
+    }
+    watch = xs_node_watch(t->xsh, "", dir, backend_changed, t, &task->error);
+    if (watch) {
+        g_hash_table_insert(t->watches, g_steal_pointer(&dir), watch);
+    }
+    return watch;
+}
+
+XenHandoffTeardown *xen_handoff_teardown_start(struct qemu_xs_handle *xsh,
+                                               XenHandoffTable *table,
+                                               GPtrArray *tasks,
+                                               uint32_t timeout_ms,
+                                               XenHandoffTeardownFn *done,
+                                               void *opaque)
+{
+    XenHandoffTeardown *t = g_new0(XenHandoffTeardown, 1);
+
+    t->xsh = xsh;
+    t->table = table;
+    t->tasks = g_ptr_array_ref(tasks);
+    t->timeout_ms = timeout_ms;
+    t->done = done;
+    t->opaque = opaque;
+    t->pending = tasks->len;
+    t->by_backend = g_hash_table_new(g_str_hash, g_str_equal);
+    t->watches = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    /* Whoever waits for the end of it polls this context at most */
+    aio_timer_init(qemu_get_aio_context(), &t->timer, QEMU_CLOCK_REALTIME,
+                   SCALE_NS, teardown_timer, t);
+    t->start = now();
+    t->deadline = t->start + timeout_ms * (int64_t)SCALE_MS;
+
+    for (guint i = 0; i < tasks->len; i++) {
+        XenHandoffTask *task = g_ptr_array_index(tasks, i);
+
+        g_hash_table_insert(t->by_backend, task->backend, task);
+        if (watch_backend(t, task)) {
+            write_step(t, task);
+        } else {
+            write_state(t, task, XenbusStateInitialising, true, NULL);
+            finish(t, task, XEN_HANDOFF_FAILED);
+        }
+    }
+    schedule(t);
+    return t;
+}
+
+void xen_handoff_teardown_free(XenHandoffTeardown *t)
+{
+    GHashTableIter iter;
+    gpointer watch;
+
+    if (!t) {
+        return;
+    }
+    g_hash_table_iter_init(&iter, t->watches);
+    while (g_hash_table_iter_next(&iter, NULL, &watch)) {
+        xs_node_unwatch(t->xsh, watch);
+    }
+    timer_del(&t->timer);
+    g_hash_table_unref(t->watches);
+    g_hash_table_unref(t->by_backend);
+    g_ptr_array_unref(t->tasks);
+    g_free(t);
 }

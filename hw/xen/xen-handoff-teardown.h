@@ -7,16 +7,15 @@
 #ifndef HW_XEN_HANDOFF_TEARDOWN_H
 #define HW_XEN_HANDOFF_TEARDOWN_H
 
-#include "hw/xen/xen-bus.h"
+#include "hw/xen/xen_backend_ops.h"
 #include "xen-handoff-grants.h"
-#include "hw/xen/xen-handoff-ledger.h"
 
 /**
  * XenHandoffResult: how the teardown of one frontend ended
  *
  * @XEN_HANDOFF_RUNNING: not yet
  * @XEN_HANDOFF_DONE: frontend Initialising, backend in InitWait, or in Closed
- *                    if it is of those that stay there
+ *                    if it is one that stays there
  * @XEN_HANDOFF_GONE: there is no backend, or no frontend, any more
  * @XEN_HANDOFF_HANGING: the backend did not follow in time
  * @XEN_HANDOFF_TAKEN: the OS uses the frontend by now; left as it is
@@ -38,16 +37,17 @@ typedef enum XenHandoffResult {
  * @name: as the ledger knows it, "vbd/51712"
  * @frontend: its directory in xenstore
  * @backend: its backend's directory, which must be one that can be trusted
- * @local: the backend if it is one of this process, with a reference
- * @rings: from xen_handoff_ledger_rings(), with a reference
+ * @keys: a set of the toolstack's keys, all others are removed; NULL if they
+ *        are not known, then none is
+ * @rings: from xen_handoff_ledger_rings()
  * @frontend_state: if an OS runs meanwhile, the state that the frontend is in:
  *                  once it is in another, the OS has taken it.
  *                  XenbusStateUnknown while there is no OS.
  *
- * Filled in by xen_handoff_teardown():
+ * Filled in by the teardown:
  * @result: how it ended
  * @waiting_for: the state that the backend has to reach
- * @backend_state: the state the backend was in when last looked at
+ * @backend_state: the state the backend was in when last read
  * @busy: if HANGING, because it has requests under way
  * @us: how long it took, in microseconds
  * @error: if FAILED, what went wrong
@@ -56,7 +56,7 @@ typedef struct XenHandoffTask {
     char *name;
     char *frontend;
     char *backend;
-    XenDevice *local;
+    GHashTable *keys;
     GHashTable *rings;
     enum xenbus_state frontend_state;
 
@@ -77,26 +77,44 @@ void xen_handoff_task_free(XenHandoffTask *task);
  */
 bool xen_handoff_rings_in_use(const XenHandoffTable *table, GHashTable *rings);
 
+typedef struct XenHandoffTeardown XenHandoffTeardown;
+
+typedef void XenHandoffTeardownFn(void *opaque);
+
 /**
- * xen_handoff_teardown: close connections from the backend's domain
+ * xen_handoff_teardown_start: close connections from the backend's domain
  * @xsh: xenstore
- * @ledger: tells which keys the toolstack wrote; all others are removed
  * @table: the guest's grant table, where it can be had
  * @tasks: array of XenHandoffTask
- * @timeout_ms: how long all of it may take, but for what the backends of this
- *              process need to drain
+ * @timeout_ms: how long all of it may take.  Time in which QEMU's main loop
+ *              stands still, as while a disk of its own drains, is not counted.
+ * @done: called from the main loop when every task has ended
  *
- * Backends in this process are called directly: their watch events could only
- * come when the caller has returned.  All others, in dom0's kernel or in
- * another domain, are led through xenstore, all at the same time and each at
- * its own pace.
+ * Backends are led through xenstore, wherever they are: in dom0's kernel, in
+ * another domain, or in this process.  All at the same time and each at its own
+ * pace.
  *
  * Whatever else happens, every frontend that no OS has taken ends Initialising
  * with the toolstack's keys alone, so that an OS finds a device that it can at
  * least try.
+ *
+ * Returns the teardown, which keeps pointers to all of these, for
+ * xen_handoff_teardown_free().
  */
-void xen_handoff_teardown(struct qemu_xs_handle *xsh, XenHandoffLedger *ledger,
-                          XenHandoffTable *table, GPtrArray *tasks,
-                          uint32_t timeout_ms);
+XenHandoffTeardown *xen_handoff_teardown_start(struct qemu_xs_handle *xsh,
+                                               XenHandoffTable *table,
+                                               GPtrArray *tasks,
+                                               uint32_t timeout_ms,
+                                               XenHandoffTeardownFn *done,
+                                               void *opaque);
+
+/**
+ * xen_handoff_teardown_free: end it, also before it is done
+ *
+ * What has not ended then stays as it is.
+ */
+void xen_handoff_teardown_free(XenHandoffTeardown *t);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(XenHandoffTeardown, xen_handoff_teardown_free)
 
 #endif

@@ -5,12 +5,13 @@
  * was called for the last time, and leaves its connections open.  Every OS
  * with PV drivers announces itself by writing to the I/O ports of xen-platform.
  * This device is told of those writes first, and before the announcing vCPU
- * goes on it closes from this side what the firmware has left.
+ * goes on it closes from this side what the firmware has left.  The vCPU is
+ * held meanwhile, QEMU is not.
  *
  * Whose a connection is, the ledger knows (xen-handoff-ledger.c); how a backend
  * is made to let go, the teardown (xen-handoff-teardown.c).  A write to port
- * 0x10 takes this way: platform_written(), announce(), handoff(),
- * xen_handoff_teardown().
+ * 0x10 takes this way: platform_written(), announce(), begin_handoff() and, when
+ * the teardown is done, end_handoff().
  * docs/specs/xen-fw-handoff.rst says what the guest can rely on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -29,6 +30,7 @@
 #include "hw/resettable.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/xen-bus-helper.h"
+#include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/hvm/params.h"
 #include "hw/xen/xen_fw_handoff.h"
 #include "xen-handoff-grants.h"
@@ -123,7 +125,6 @@ struct XenFwHandoff {
     bool done;
 
     Notifier machine_done, written, callback;
-    BusState *bus;              /* of this process's backends */
 
     /* while armed: from reset to the announcement */
     XenHandoffStore store;
@@ -141,6 +142,14 @@ struct XenFwHandoff {
     unsigned int requests;      /* of the firmware */
     bool restored;              /* decide once the guest goes on */
 
+    /* while handing off */
+    XenHandoffOs os;            /* as it began */
+    bool announced;             /* by an OS; else the firmware asked for it */
+    bool xenstore_reset;        /* to be ended */
+    GPtrArray *tasks;           /* of XenHandoffTask */
+    XenHandoffTeardown *teardown;
+    GQueue held;                /* of HeldWrite: what vCPUs wait with */
+
     /* what is told */
     uint32_t followed;          /* by which kinds, after the announcement */
     XenHandoffReport report;
@@ -152,7 +161,7 @@ struct XenFwHandoff {
 static XenHandoffOs read_os(Error **errp)
 {
     uint64_t value;
-    int rc = xen_fw_handoff_ops->get_hvm_param(HVM_PARAM_CALLBACK_IRQ, &value);
+    int rc = xen_guest_ops->hvm_param_get(HVM_PARAM_CALLBACK_IRQ, &value);
 
     if (rc < 0) {
         error_setg_errno(errp, -rc, "cannot read HVM_PARAM_CALLBACK_IRQ");
@@ -184,10 +193,12 @@ static void set_state(XenFwHandoff *s, State state)
     trace_xen_fw_handoff_state(qapi_enum_lookup(&state_names, s->state),
                                qapi_enum_lookup(&state_names, state));
     s->state = state;
-    if (s->bus) {
-        xen_handoff_report_state(&s->report, XEN_BUS(s->bus)->xsh,
-                                 (XenFwHandoffState)state);
-    }
+}
+
+/* The toolstack's node.  Not while the guest waits, if it can be later. */
+static void publish(XenFwHandoff *s)
+{
+    xen_handoff_report_state(&s->report, (XenFwHandoffState)s->state);
 }
 
 /* --- the ledger's watch -------------------------------------------------- */
@@ -221,7 +232,7 @@ static void see_frontend(const char *name, void *opaque)
     }
     if (!xen_handoff_ledger_connections(s->ledger)) {
         timer_del(s->param_timer);
-    } else if (!xen_fw_handoff_ops->add_callback_notifier &&
+    } else if (!xen_guest_ops->add_callback_notifier &&
                !timer_pending(s->param_timer)) {
         schedule_poll(s);
     }
@@ -319,7 +330,7 @@ static void device_changed(void *opaque, const char *path)
         return;
     }
     g_hash_table_add(s->changed, g_steal_pointer(&name));
-    if (!timer_pending(s->look_timer)) {
+    if (!timer_pending(s->look_timer) && s->state != STATE_HANDING_OFF) {
         look_at_changed(s, true);
     }
 }
@@ -367,11 +378,15 @@ static void look_again(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
+    if (s->state == STATE_HANDING_OFF) {
+        return;                 /* end_handoff() comes back to it */
+    }
     if (s->lost) {
         xen_handoff_warn(&s->report, "inert, connections of the firmware will "
                          "stay: the connection to xenstore is lost");
         disarm(s);
         set_state(s, STATE_INERT);
+        publish(s);
     } else {
         look_at_changed(s, true);
     }
@@ -394,9 +409,11 @@ static void arm(XenFwHandoff *s)
         error_free(err);
         disarm(s);
         set_state(s, STATE_INERT);
+        publish(s);
         return;
     }
     set_state(s, STATE_ARMED);
+    publish(s);
     xen_handoff_say(&s->report, "armed for domain %u", xen_domid);
     if (s->scrub_grants && !xen_handoff_table_refresh(&s->table, &err)) {
         xen_handoff_warn(&s->report, "grants: those of the firmware will "
@@ -416,90 +433,44 @@ static void arm(XenFwHandoff *s)
 
 /* --- the handoff --------------------------------------------------------- */
 
-/* The backends of this process, by the path of their frontend */
-static GHashTable *local_backends(XenFwHandoff *s)
+static void add_task(const char *name, void *opaque)
 {
-    GHashTable *local = g_hash_table_new(g_str_hash, g_str_equal);
-    BusChild *kid;
-
-    if (s->bus) {
-        QTAILQ_FOREACH(kid, &s->bus->children, sibling) {
-            XenDevice *xendev = XEN_DEVICE(kid->child);
-
-            if (xendev->frontend_path && xendev->backend_path) {
-                g_hash_table_insert(local, xendev->frontend_path, xendev);
-            }
-        }
-    }
-    return local;
-}
-
-typedef struct Collect {
-    XenFwHandoff *s;
-    XenHandoffOs os;
-    GHashTable *local;
-    GPtrArray *tasks;
-} Collect;
-
-/*
- * Backends of this process that are on no bus (xen-legacy-backend.c): they hear
- * of their frontends from the main loop, which waits for us.
- */
-static bool is_legacy_backend(XenFwHandoff *s, const char *backend)
-{
-    static const char *const types[] = { "9pfs", "qusb", "vfb", "vkbd", NULL };
-    /* "/local/domain/<d>/backend/<type>/..." */
-    g_auto(GStrv) part = g_strsplit(backend, "/", 7);
-    uint16_t domid;
-
-    return s->bus && xen_handoff_backend_domid(backend, &domid) &&
-           domid == XEN_BUS(s->bus)->backend_id &&
-           g_strv_length(part) == 7 && g_strv_contains(types, part[5]);
-}
-
-static void collect_frontend(const char *name, void *opaque)
-{
-    Collect *c = opaque;
-    XenFwHandoff *s = c->s;
-    g_autofree char *frontend = g_strdup_printf("%s/%s", s->store.root, name);
+    XenFwHandoff *s = opaque;
     g_autoptr(XenHandoffSighting) seen =
         xen_handoff_look(&s->store, name, s->ledger,
-                         c->os == XEN_HANDOFF_OS_ABSENT
+                         s->os == XEN_HANDOFF_OS_ABSENT
                          ? XEN_HANDOFF_LOOK_FIRMWARE : XEN_HANDOFF_LOOK_OS);
     g_autoptr(GHashTable) rings = xen_handoff_ledger_rings(s->ledger, name,
                                                            seen);
+    GHashTable *keys = xen_handoff_ledger_toolstack_keys(s->ledger, name);
     g_autofree char *backend = NULL;
     XenHandoffOwner owner;
     XenHandoffTask *task;
-    XenDevice *local;
 
     seen->ring_in_use = g_hash_table_size(rings) &&
                         xen_handoff_table_refresh(&s->table, NULL) &&
                         xen_handoff_rings_in_use(&s->table, rings);
-    owner = xen_handoff_ledger_owner(s->ledger, name, seen, c->os);
-    if (owner == XEN_HANDOFF_NOBODY) {
+    owner = xen_handoff_ledger_owner(s->ledger, name, seen, s->os);
+    if (owner == XEN_HANDOFF_NONE) {
         return;
     }
-    local = g_hash_table_lookup(c->local, frontend);
     if (owner == XEN_HANDOFF_FIRMWARE) {
-        backend = local ? g_strdup(local->backend_path)
-                        : xen_handoff_trusted_backend(&s->store, name);
+        backend = xen_handoff_trusted_backend(&s->store, name);
     }
-    if (!backend || (!local && is_legacy_backend(s, backend))) {
-        xen_handoff_report_skipped(&s->report, name, seen->state, owner,
-                                   backend);
+    if (!backend) {
+        xen_handoff_report_skipped(&s->report, name, seen->state, owner);
         return;
     }
     task = g_new0(XenHandoffTask, 1);
     task->name = g_strdup(name);
-    task->frontend = g_steal_pointer(&frontend);
+    task->frontend = g_strdup_printf("%s/%s", s->store.root, name);
     task->backend = g_steal_pointer(&backend);
-    task->local = local ? XEN_DEVICE(object_ref(OBJECT(local))) : NULL;
+    task->keys = keys ? g_hash_table_ref(keys) : NULL;
     task->rings = g_steal_pointer(&rings);
-    if (c->os == XEN_HANDOFF_OS_PRESENT) {
+    if (s->os == XEN_HANDOFF_OS_PRESENT) {
         task->frontend_state = seen->state;
     }
-    g_ptr_array_add(c->tasks, task);
+    g_ptr_array_add(s->tasks, task);
 }
 
 typedef struct BackendDomids {
@@ -536,13 +507,13 @@ static void add_frontend_domid(const char *name, void *opaque)
  * may have taken their time and another vCPU gone on, so look again whether
  * there still is none.
  */
-static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
-                         const GPtrArray *tasks)
+static void scrub_grants(XenFwHandoff *s)
 {
     g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GHashTable) set = g_hash_table_new(NULL, NULL);
     BackendDomids domids = { &s->store, names, set };
     XenHandoffGrantCount count = { 0 };
+    XenHandoffOs os = s->os;
     Error *err = NULL;
 
     if (!s->scrub_grants) {
@@ -560,8 +531,8 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
     if (os == XEN_HANDOFF_OS_UNKNOWN || !s->grants) {
         return;
     }
-    for (guint i = 0; i < tasks->len; i++) {
-        XenHandoffTask *task = g_ptr_array_index(tasks, i);
+    for (guint i = 0; i < s->tasks->len; i++) {
+        XenHandoffTask *task = g_ptr_array_index(s->tasks, i);
 
         g_hash_table_add(names, task->name);
         add_domid(&domids, task->backend);
@@ -578,7 +549,7 @@ static void scrub_grants(XenFwHandoff *s, XenHandoffOs os,
  */
 static void reset_xenstore(XenFwHandoff *s, int64_t until)
 {
-    int rc = xen_fw_handoff_ops->reset_xenstore(until);
+    int rc = xen_guest_ops->xenstore_reset(until);
 
     trace_xen_fw_handoff_reset_xenstore(rc);
     if (rc < 0) {
@@ -587,52 +558,79 @@ static void reset_xenstore(XenFwHandoff *s, int64_t until)
     }
 }
 
-static void handoff(XenFwHandoff *s, bool announced)
+static void let_go(XenFwHandoff *s);
+
+/* What there is of a handoff, done or not */
+static void drop_handoff(XenFwHandoff *s)
 {
-    g_autoptr(GPtrArray) tasks =
-        g_ptr_array_new_with_free_func((GDestroyNotify)xen_handoff_task_free);
-    g_autoptr(GHashTable) local = local_backends(s);
+    if (s->xenstore_reset && xen_guest_ops->xenstore_reset_end) {
+        xen_guest_ops->xenstore_reset_end();
+    }
+    s->xenstore_reset = false;
+    g_clear_pointer(&s->teardown, xen_handoff_teardown_free);
+    g_clear_pointer(&s->tasks, g_ptr_array_unref);
+}
+
+static void end_handoff(void *opaque)
+{
+    XenFwHandoff *s = opaque;
+
+    for (guint i = 0; i < s->tasks->len; i++) {
+        xen_handoff_report_task(&s->report, g_ptr_array_index(s->tasks, i));
+    }
+    if (s->tasks->len || xen_handoff_ledger_was_used(s->ledger)) {
+        scrub_grants(s);
+    }
+    drop_handoff(s);
+    xen_handoff_report_done(&s->report);
+    if (s->announced) {
+        disarm(s);
+        set_state(s, STATE_DONE);
+    } else {
+        set_state(s, STATE_ARMED);
+        timer_mod(s->look_timer, 0);
+    }
+    let_go(s);
+    publish(s);
+}
+
+static void begin_handoff(XenFwHandoff *s, bool announced)
+{
+    int64_t start = get_clock(), spent_ms;
     Error *err = NULL;
-    Collect c = { .s = s, .os = read_os(&err), .local = local, .tasks = tasks };
-    int64_t start = get_clock();
-    int64_t spent_ms;
-    bool reset;
 
     set_state(s, STATE_HANDING_OFF);
     xen_handoff_report_begin(&s->report);
+    s->announced = announced;
+    s->tasks = g_ptr_array_new_with_free_func(
+        (GDestroyNotify)xen_handoff_task_free);
+    s->os = read_os(&err);
     if (err) {
         xen_handoff_warn(&s->report, "every connection is skipped: %s",
                          error_get_pretty(err));
         g_clear_pointer(&err, error_free);
     }
-    if (!xen_handoff_for_each_frontend(&s->store, collect_frontend, &c,
-                                       &err)) {
+    if (!xen_handoff_for_each_frontend(&s->store, add_task, s, &err)) {
         xen_handoff_warn(&s->report, "connections of the firmware will stay: "
                          "%s", error_get_pretty(err));
         error_free(err);
         s->report.now.failed++;
-        xen_handoff_report_done(&s->report);
+    }
+    if (!s->tasks->len) {
+        end_handoff(s);
         return;
     }
     /* A firmware that asks for a teardown reads on, and an OS has its own */
-    reset = tasks->len && announced && c.os == XEN_HANDOFF_OS_ABSENT &&
-            xen_fw_handoff_ops->reset_xenstore;
-    if (reset) {
+    if (announced && s->os == XEN_HANDOFF_OS_ABSENT &&
+        xen_guest_ops->xenstore_reset) {
+        s->xenstore_reset = true;
         reset_xenstore(s, start + (int64_t)s->timeout_ms * SCALE_MS / 4);
     }
     spent_ms = (get_clock() - start) / SCALE_MS;
-    xen_handoff_teardown(s->store.xsh, s->ledger, &s->table, tasks,
-                         s->timeout_ms - MIN(spent_ms, s->timeout_ms));
-    if (reset && xen_fw_handoff_ops->reset_xenstore_end) {
-        xen_fw_handoff_ops->reset_xenstore_end();
-    }
-    for (guint i = 0; i < tasks->len; i++) {
-        xen_handoff_report_task(&s->report, g_ptr_array_index(tasks, i));
-    }
-    if (tasks->len || xen_handoff_ledger_was_used(s->ledger)) {
-        scrub_grants(s, c.os, tasks);
-    }
-    xen_handoff_report_done(&s->report);
+    s->teardown = xen_handoff_teardown_start(
+        s->store.xsh, &s->table, s->tasks,
+        s->timeout_ms - MIN(spent_ms, s->timeout_ms), end_handoff, s);
+    publish(s);
 }
 
 /* --- the announcement ---------------------------------------------------- */
@@ -714,13 +712,10 @@ static char *describe(Kind kind, hwaddr addr, unsigned int val)
  * The guest announces its PV drivers.  Only the first time since reset counts;
  * what else it tells about them then is logged, each kind once.
  */
-static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint64_t val)
+static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint32_t val)
 {
     g_autofree char *what = NULL;
 
-    if (kind == KIND_NONE || s->state == STATE_HANDING_OFF) {
-        return;
-    }
     if (!s->done) {
         s->done = true;
         if (s->store.xsh) {
@@ -729,9 +724,7 @@ static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint64_t val)
             xen_handoff_say(&s->report, "announced by %s", what);
             s->report.announcement = g_steal_pointer(&what);
             s->followed = BIT(kind) | BIT(KIND_LOG) | BIT(KIND_CALLBACK);
-            handoff(s, true);
-            disarm(s);
-            set_state(s, STATE_DONE);
+            begin_handoff(s, true);
         }
     } else if (s->report.announcement && !(s->followed & BIT(kind))) {
         s->followed |= BIT(kind);
@@ -746,8 +739,7 @@ static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint64_t val)
  */
 static void firmware_request(XenFwHandoff *s)
 {
-    if (s->done || !s->store.xsh || s->state == STATE_HANDING_OFF ||
-        s->requests > MAX_REQUESTS) {
+    if (s->done || !s->store.xsh || s->requests > MAX_REQUESTS) {
         return;
     }
     trace_xen_fw_handoff_request(s->requests);
@@ -759,8 +751,80 @@ static void firmware_request(XenFwHandoff *s)
                         "is running");
     } else {
         xen_handoff_say(&s->report, "the firmware asks for a teardown");
-        handoff(s, false);
-        set_state(s, STATE_ARMED);
+        begin_handoff(s, false);
+    }
+}
+
+/* --- vCPUs that wait ------------------------------------------------------ */
+
+/* A write that waits for the end of a handoff, or HVM_PARAM_CALLBACK_IRQ */
+typedef struct HeldWrite {
+    Kind kind;
+    XenPlatformWrite w;
+    bool taken;                 /* it was this one that began the handoff */
+} HeldWrite;
+
+static void take_write(XenFwHandoff *s, Kind kind, const XenPlatformWrite *w)
+{
+    if (kind == KIND_PRODUCT && w->val == XEN_FW_HANDOFF_PRODUCT) {
+        firmware_request(s);
+    } else {
+        announce(s, kind, w->addr, w->val);
+    }
+    if (kind == KIND_LOG && s->log_guest) {
+        xen_handoff_guest_log_byte(&s->guest_log, w->val);
+    }
+}
+
+static void held_write_free(HeldWrite *held)
+{
+    if (held->w.platform) {
+        object_unref(held->w.platform);
+    }
+    g_free(held);
+}
+
+/* The handoff begins with this write, or was under way when it came */
+static bool take_or_hold(XenFwHandoff *s, Kind kind, const XenPlatformWrite *w)
+{
+    bool taken = s->state != STATE_HANDING_OFF;
+    HeldWrite *held;
+
+    if (taken) {
+        take_write(s, kind, w);
+    }
+    if (s->state != STATE_HANDING_OFF || !xen_guest_ops->vcpu_hold()) {
+        return false;
+    }
+    held = g_new(HeldWrite, 1);
+    *held = (HeldWrite) { kind, *w, taken };
+    if (w->platform) {
+        object_ref(w->platform); /* the guest may eject it */
+    }
+    g_queue_push_tail(&s->held, held);
+    return true;
+}
+
+/* In the order in which they came.  One may begin a handoff of its own. */
+static void let_go(XenFwHandoff *s)
+{
+    HeldWrite *held;
+
+    while (s->state != STATE_HANDING_OFF &&
+           (held = g_queue_peek_head(&s->held))) {
+        if (!held->taken) {
+            held->taken = true;
+            take_write(s, held->kind, &held->w);
+            continue;
+        }
+        g_queue_pop_head(&s->held);
+        if (held->w.platform && DEVICE(held->w.platform)->realized) {
+            xen_platform_act(&held->w);
+        }
+        held_write_free(held);
+    }
+    if (s->state != STATE_HANDING_OFF) {
+        xen_guest_ops->vcpu_release();
     }
 }
 
@@ -768,7 +832,7 @@ static void firmware_request(XenFwHandoff *s)
 static void platform_written(Notifier *n, void *data)
 {
     XenFwHandoff *s = container_of(n, XenFwHandoff, written);
-    const XenPlatformWrite *w = data;
+    XenPlatformWrite *w = data;
     Kind kind = w->bar ? bar_announces(w->addr, w->val)
                        : port_announces(w->addr, w->size);
 
@@ -780,14 +844,7 @@ static void platform_written(Notifier *n, void *data)
                                    w->bar ? w->addr : w->addr + PLATFORM_PORT,
                                    w->val, w->size);
     }
-    if (kind == KIND_PRODUCT && w->val == XEN_FW_HANDOFF_PRODUCT) {
-        firmware_request(s);
-    } else {
-        announce(s, kind, w->addr, w->val);
-    }
-    if (kind == KIND_LOG && s->log_guest) {
-        xen_handoff_guest_log_byte(&s->guest_log, w->val);
-    }
+    w->deferred = take_or_hold(s, kind, w);
 }
 
 /*
@@ -800,17 +857,29 @@ static void poll_param(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
-    if (record_grants(s) == XEN_HANDOFF_OS_PRESENT) {
+    if (record_grants(s) == XEN_HANDOFF_OS_PRESENT &&
+        s->state != STATE_HANDING_OFF) {
         announce(s, KIND_CALLBACK, 0, 0);
     } else {
         schedule_poll(s);
     }
 }
 
-/* QEMU's own Xen tells, and the guest waits for us as in a port write */
+/*
+ * QEMU's own Xen lets us know, and the vCPU waits as with a port write: not for
+ * the parameter to be set, but before the next instruction.  What was granted
+ * before it is set is the firmware's.
+ */
 static void callback_set(Notifier *n, void *data)
 {
-    announce(container_of(n, XenFwHandoff, callback), KIND_CALLBACK, 0, 0);
+    XenFwHandoff *s = container_of(n, XenFwHandoff, callback);
+    const XenPlatformWrite none = { NULL };
+
+    if (s->state == STATE_ARMED) {
+        xen_handoff_table_refresh(&s->table, NULL);
+        record_grants(s);
+    }
+    take_or_hold(s, KIND_CALLBACK, &none);
 }
 
 /* --- the device ---------------------------------------------------------- */
@@ -819,15 +888,13 @@ static void callback_set(Notifier *n, void *data)
 static void xen_fw_handoff_machine_done(Notifier *n, void *data)
 {
     XenFwHandoff *s = container_of(n, XenFwHandoff, machine_done);
-    Object *bus = object_resolve_path_type("", TYPE_XEN_BUS, NULL);
 
-    /* Not when the guest waits: the search visits every object there is */
-    s->bus = bus ? BUS(bus) : NULL;
     if (!object_resolve_path_type("", TYPE_XEN_PLATFORM, NULL)) {
         warn_report(XEN_FW_HANDOFF_LOG "inert, no announcement can be seen: "
                     "the machine has no xen-platform device, set "
                     "xen_platform_pci=1 in the guest's configuration");
         set_state(s, STATE_INERT);
+        publish(s);
         return;
     }
     s->written.notify = platform_written;
@@ -846,6 +913,10 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     if (type == RESET_TYPE_WAKEUP || !s->written.notify) {
         return;
     }
+    /* The guest that waits is gone, and what it wanted */
+    drop_handoff(s);
+    g_queue_clear_full(&s->held, (GDestroyNotify)held_write_free);
+    xen_guest_ops->vcpu_release();
     disarm(s);
     xen_handoff_guest_log_end(&s->guest_log);
     xen_handoff_report_reset(&s->report);
@@ -856,6 +927,7 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     s->done = s->restored;
     if (s->restored) {
         set_state(s, STATE_DONE);
+        publish(s);
     } else {
         arm(s);
     }
@@ -905,7 +977,7 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
                    TYPE_XEN_FW_HANDOFF);
         return;
     }
-    if (!xen_fw_handoff_ops) {
+    if (!xen_guest_ops) {
         error_setg(errp, "%s works for HVM guests of Xen only: remove it, "
                    "start the guest with Xen's toolstack, or give it QEMU's "
                    "own Xen with -accel kvm,xen-version=0x40011",
@@ -929,9 +1001,9 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
                     "xenstore away");
         return;
     }
-    if (xen_fw_handoff_ops->add_callback_notifier) {
+    if (xen_guest_ops->add_callback_notifier) {
         s->callback.notify = callback_set;
-        xen_fw_handoff_ops->add_callback_notifier(&s->callback);
+        xen_guest_ops->add_callback_notifier(&s->callback);
     }
     xen_handoff_guest_log_init(&s->guest_log);
     s->machine_done.notify = xen_fw_handoff_machine_done;
@@ -941,44 +1013,22 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
     qemu_register_resettable(OBJECT(s));
 }
 
-static int xen_fw_handoff_get_state(Object *obj, Error **errp)
-{
-    return XEN_FW_HANDOFF(obj)->state;
-}
-
-static char *xen_fw_handoff_get_announcement(Object *obj, Error **errp)
-{
-    return g_strdup(XEN_FW_HANDOFF(obj)->report.announcement ?: "");
-}
-
-static XenFwHandoffInfo *get_info(XenFwHandoff *s)
-{
-    /* Who asks gets to know what is so now */
-    if (s->changed) {
-        look_at_changed(s, false);
-    }
-    return xen_handoff_report_info(&s->report, (XenFwHandoffState)s->state,
-                                   s->ledger);
-}
-
 XenFwHandoffInfo *qmp_query_xen_fw_handoff(Error **errp)
 {
     Object *obj = object_resolve_path_type("", TYPE_XEN_FW_HANDOFF, NULL);
+    XenFwHandoff *s;
 
     if (!obj) {
         error_setg(errp, "this machine has no %s device", TYPE_XEN_FW_HANDOFF);
         return NULL;
     }
-    return get_info(XEN_FW_HANDOFF(obj));
-}
-
-static void xen_fw_handoff_get_connections(Object *obj, Visitor *v,
-                                           const char *name, void *opaque,
-                                           Error **errp)
-{
-    g_autoptr(XenFwHandoffInfo) info = get_info(XEN_FW_HANDOFF(obj));
-
-    xen_handoff_report_visit(info->connections, v, name, errp);
+    s = XEN_FW_HANDOFF(obj);
+    /* Who asks gets to know what is so now */
+    if (s->changed && s->state != STATE_HANDING_OFF) {
+        look_at_changed(s, false);
+    }
+    return xen_handoff_report_info(&s->report, (XenFwHandoffState)s->state,
+                                   s->ledger);
 }
 
 static const Property xen_fw_handoff_properties[] = {
@@ -990,57 +1040,20 @@ static const Property xen_fw_handoff_properties[] = {
 static const struct {
     const char *name, *description;
 } descriptions[] = {
-    { "timeout-ms", "How long a handoff may take, in milliseconds, but for "
-      "what disks of this process need to drain" },
+    { "timeout-ms", "How long a handoff may take, in milliseconds, without "
+      "the time that disks of this process need to drain" },
     { "scrub-grants", "Clear the firmware's entries in the grant table" },
     { "guest-log", "Log what the guest's drivers write to port 0x12" },
-    { "state", "What the device does" },
-    { "announcement", "By what the OS announced itself since the last reset" },
-    { "connections", "Whose each connected frontend is or was, and what was "
-      "done about it" },
 };
 
-/* uint32_t or uint64_t */
-typedef struct Counter {
-    const char *name, *description;
-    size_t offset, size;
-} Counter;
-
-#define COUNTER(field, name, description) \
-    { name, description, offsetof(XenFwHandoff, field), \
-      sizeof_field(XenFwHandoff, field) }
-
-static const Counter counters[] = {
-    COUNTER(report.total.handed_off, "handed-off",
-            "Frontends handed off since the last reset"),
-    COUNTER(report.total.timed_out, "given-up",
-            "Frontends whose backend did not let go in time"),
-    COUNTER(report.total.failed, "failed",
-            "Frontends where xenstore refused something"),
-    COUNTER(report.total.skipped, "left-alone",
-            "Connected frontends that are not the firmware's"),
-    COUNTER(report.total.grants_cleared, "grants-cleared",
-            "Entries of the firmware cleared in the grant table"),
-    COUNTER(report.total.grants_in_use, "grants-in-use",
-            "Entries of the firmware that a backend still uses"),
-    COUNTER(report.last_duration_us, "last-duration-us",
-            "How long the last handoff took, in microseconds"),
-    COUNTER(guest_log.lines, "guest-lines",
-            "Lines of the guest that were logged"),
-    COUNTER(guest_log.dropped, "guest-lines-dropped",
-            "Lines of the guest that were not logged"),
-};
-
-static void xen_fw_handoff_get_counter(Object *obj, Visitor *v,
-                                       const char *name, void *opaque,
-                                       Error **errp)
+static void xen_fw_handoff_init(Object *obj)
 {
-    const Counter *counter = opaque;
-    void *field = (char *)XEN_FW_HANDOFF(obj) + counter->offset;
-    uint64_t value = counter->size == sizeof(uint32_t) ? *(uint32_t *)field
-                                                       : *(uint64_t *)field;
+    XenHandoffGuestLog *log = &XEN_FW_HANDOFF(obj)->guest_log;
 
-    visit_type_uint64(v, name, &value, errp);
+    object_property_add_uint64_ptr(obj, "guest-lines", &log->lines,
+                                   OBJ_PROP_FLAG_READ);
+    object_property_add_uint64_ptr(obj, "guest-lines-dropped", &log->dropped,
+                                   OBJ_PROP_FLAG_READ);
 }
 
 static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
@@ -1055,23 +1068,6 @@ static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     rc->phases.exit = xen_fw_handoff_reset_exit;
     device_class_set_props(dc, xen_fw_handoff_properties);
-    object_class_property_add_enum(klass, "state", "XenFwHandoffState",
-                                   &state_names, xen_fw_handoff_get_state,
-                                   NULL);
-    object_class_property_add_str(klass, "announcement",
-                                  xen_fw_handoff_get_announcement, NULL);
-    object_class_property_add(klass, "connections", "XenFwHandoffConnections",
-                              xen_fw_handoff_get_connections, NULL, NULL,
-                              NULL);
-    for (size_t i = 0; i < ARRAY_SIZE(counters); i++) {
-        object_class_property_add(klass, counters[i].name,
-                                  counters[i].size == sizeof(uint32_t)
-                                  ? "uint32" : "uint64",
-                                  xen_fw_handoff_get_counter, NULL, NULL,
-                                  (void *)&counters[i]);
-        object_class_property_set_description(klass, counters[i].name,
-                                              counters[i].description);
-    }
     for (size_t i = 0; i < ARRAY_SIZE(descriptions); i++) {
         object_class_property_set_description(klass, descriptions[i].name,
                                               descriptions[i].description);
@@ -1083,6 +1079,7 @@ static const TypeInfo xen_fw_handoff_types[] = {
         .name = TYPE_XEN_FW_HANDOFF,
         .parent = TYPE_DEVICE,
         .instance_size = sizeof(XenFwHandoff),
+        .instance_init = xen_fw_handoff_init,
         .class_init = xen_fw_handoff_class_init,
     },
 };

@@ -30,6 +30,14 @@ static XenHandoffSighting *connected(const char *ring_ref, const char *port)
     return seen;
 }
 
+static bool toolstack_wrote(XenHandoffLedger *l, const char *frontend,
+                            const char *key)
+{
+    GHashTable *keys = xen_handoff_ledger_toolstack_keys(l, frontend);
+
+    return !keys || g_hash_table_contains(keys, key);
+}
+
 /* What the announcement decides; takes @seen over */
 static XenHandoffOwner decide(XenHandoffLedger *l, XenHandoffSighting *seen,
                               XenHandoffOs os)
@@ -48,7 +56,7 @@ static XenHandoffLedger *after_firmware(void)
     g_assert_false(xen_handoff_ledger_knows(l, VBD));
     g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, at_rest(),
                                            XEN_HANDOFF_OS_ABSENT), ==,
-                    XEN_HANDOFF_NOBODY);
+                    XEN_HANDOFF_NONE);
     g_assert_true(xen_handoff_ledger_knows(l, VBD));
     g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
                                            XEN_HANDOFF_OS_ABSENT), ==,
@@ -94,7 +102,7 @@ static void test_states(void)
 
         g_assert_cmpint(decide(l, xen_handoff_sighting_new(state),
                                XEN_HANDOFF_OS_ABSENT), ==,
-                        torn_down ? XEN_HANDOFF_FIRMWARE : XEN_HANDOFF_NOBODY);
+                        torn_down ? XEN_HANDOFF_FIRMWARE : XEN_HANDOFF_NONE);
     }
 }
 
@@ -130,12 +138,12 @@ static void test_os_took_over(void)
 
     /* the event is still on its way */
     g_assert_cmpint(decide(l, connected("8", "9"), XEN_HANDOFF_OS_PRESENT), ==,
-                    XEN_HANDOFF_OS_TOUCHED);
+                    XEN_HANDOFF_OS_CHANGED);
     /* it has come, and even the same refs and port prove nothing any more */
     xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
                            XEN_HANDOFF_OS_PRESENT);
     g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
-                    XEN_HANDOFF_OS_TOUCHED);
+                    XEN_HANDOFF_OS_CHANGED);
     /* from then on it is like any other */
     xen_handoff_ledger_saw(l, VBD, at_rest(), XEN_HANDOFF_OS_PRESENT);
     xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
@@ -152,7 +160,7 @@ static void test_os_is_closing(void)
 
     seen->state = XenbusStateClosing;
     g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_PRESENT), ==,
-                    XEN_HANDOFF_OS_TOUCHED);
+                    XEN_HANDOFF_OS_CHANGED);
 }
 
 /* One key more, one less, one other: changed */
@@ -174,7 +182,7 @@ static void test_every_key_counts(void)
             g_hash_table_remove(seen->keys, change[i][0]);
         }
         g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_PRESENT), ==,
-                        XEN_HANDOFF_OS_TOUCHED);
+                        XEN_HANDOFF_OS_CHANGED);
     }
 }
 
@@ -185,9 +193,9 @@ static void test_firmware_closes(void)
 
     g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, at_rest(),
                                            XEN_HANDOFF_OS_ABSENT), ==,
-                    XEN_HANDOFF_NOBODY);
+                    XEN_HANDOFF_NONE);
     g_assert_cmpint(decide(l, at_rest(), XEN_HANDOFF_OS_ABSENT), ==,
-                    XEN_HANDOFF_NOBODY);
+                    XEN_HANDOFF_NONE);
     g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
                     XEN_HANDOFF_OS);
     xen_handoff_ledger_saw(l, VBD, connected("9", "6"),
@@ -209,12 +217,12 @@ static void test_half_closed(void)
         seen->backend = backend;
         g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_ABSENT), ==,
                         backend > XenbusStateInitWait ? XEN_HANDOFF_FIRMWARE
-                                                      : XEN_HANDOFF_NOBODY);
+                                                      : XEN_HANDOFF_NONE);
         /* with an OS it is that one's to connect */
         seen = at_rest();
         seen->backend = backend;
         g_assert_cmpint(decide(l, seen, XEN_HANDOFF_OS_PRESENT), ==,
-                        XEN_HANDOFF_NOBODY);
+                        XEN_HANDOFF_NONE);
     }
     seen = connected("8", "5");
     seen->state = XenbusStateInitialising;
@@ -267,13 +275,13 @@ static void test_param_unreadable(void)
     g_autoptr(XenHandoffLedger) l = after_firmware();
 
     g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_UNKNOWN), ==,
-                    XEN_HANDOFF_IN_DOUBT);
+                    XEN_HANDOFF_UNKNOWN);
     g_assert_cmpint(xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
                                            XEN_HANDOFF_OS_UNKNOWN), ==,
-                    XEN_HANDOFF_IN_DOUBT);
+                    XEN_HANDOFF_UNKNOWN);
     /* once in doubt, an OS that comes up later does not make it certain */
     g_assert_cmpint(decide(l, connected("8", "5"), XEN_HANDOFF_OS_PRESENT), ==,
-                    XEN_HANDOFF_IN_DOUBT);
+                    XEN_HANDOFF_UNKNOWN);
 }
 
 /* The toolstack's keys are those of the first sight, whatever comes later */
@@ -282,23 +290,22 @@ static void test_toolstack_keys(void)
     g_autoptr(XenHandoffLedger) l = after_firmware();
     XenHandoffSighting *seen = at_rest();
 
-    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "backend"));
-    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "backend-id"));
-    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD, "ring-ref"));
-    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD, "queue-0"));
+    g_assert_true(toolstack_wrote(l, VBD, "backend"));
+    g_assert_true(toolstack_wrote(l, VBD, "backend-id"));
+    g_assert_false(toolstack_wrote(l, VBD, "ring-ref"));
+    g_assert_false(toolstack_wrote(l, VBD, "queue-0"));
 
     xen_handoff_sighting_add(seen, "queue-0/tx-ring-ref", "8");
     xen_handoff_ledger_saw(l, VBD, seen, XEN_HANDOFF_OS_ABSENT);
-    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD, "queue-0"));
+    g_assert_false(toolstack_wrote(l, VBD, "queue-0"));
 
     /* unplugged and plugged again: a new frontend, with this sub-directory */
     xen_handoff_ledger_gone(l, VBD);
     seen = at_rest();
     xen_handoff_sighting_add(seen, "queue-0/tx-ring-ref", "8");
     xen_handoff_ledger_saw(l, VBD, seen, XEN_HANDOFF_OS_ABSENT);
-    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "queue-0"));
-    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD,
-                                                      "queue-0/tx-ring-ref"));
+    g_assert_true(toolstack_wrote(l, VBD, "queue-0"));
+    g_assert_false(toolstack_wrote(l, VBD, "queue-0/tx-ring-ref"));
 }
 
 /* Made key by key: the first sight that counts is the one with a state */
@@ -310,8 +317,8 @@ static void test_toolstack_keys_piecemeal(void)
                            XEN_HANDOFF_OS_ABSENT);
     g_assert_false(xen_handoff_ledger_knows(l, VBD));
     xen_handoff_ledger_saw(l, VBD, at_rest(), XEN_HANDOFF_OS_ABSENT);
-    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "backend"));
-    g_assert_false(xen_handoff_ledger_toolstack_wrote(l, VBD, "ring-ref"));
+    g_assert_true(toolstack_wrote(l, VBD, "backend"));
+    g_assert_false(toolstack_wrote(l, VBD, "ring-ref"));
 }
 
 /* Never seen at rest: nothing of it may be removed */
@@ -319,10 +326,10 @@ static void test_toolstack_keys_unknown(void)
 {
     g_autoptr(XenHandoffLedger) l = xen_handoff_ledger_new();
 
-    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "ring-ref"));
+    g_assert_true(toolstack_wrote(l, VBD, "ring-ref"));
     xen_handoff_ledger_saw(l, VBD, connected("8", "5"),
                            XEN_HANDOFF_OS_ABSENT);
-    g_assert_true(xen_handoff_ledger_toolstack_wrote(l, VBD, "ring-ref"));
+    g_assert_true(toolstack_wrote(l, VBD, "ring-ref"));
 }
 
 /* How many connections there are, whatever happens to them */
@@ -381,7 +388,7 @@ static void test_limits(void)
     xen_handoff_ledger_saw(l, VBD, seen, XEN_HANDOFF_OS_ABSENT);
     g_assert_cmpint(xen_handoff_ledger_owner(l, VBD, seen,
                                              XEN_HANDOFF_OS_PRESENT), ==,
-                    XEN_HANDOFF_OS_TOUCHED);
+                    XEN_HANDOFF_OS_CHANGED);
 
     for (int i = 1; i < XEN_HANDOFF_MAX_FRONTENDS; i++) {
         g_autofree char *frontend = g_strdup_printf("vbd/%d", i);
@@ -392,7 +399,7 @@ static void test_limits(void)
     }
     g_assert_cmpint(xen_handoff_ledger_saw(l, "vbd/more", connected("8", "5"),
                                            XEN_HANDOFF_OS_ABSENT), ==,
-                    XEN_HANDOFF_NOBODY);
+                    XEN_HANDOFF_NONE);
     g_assert_false(xen_handoff_ledger_knows(l, "vbd/more"));
 
     /* nor is there room for more when those have gone, but for themselves */
@@ -400,7 +407,7 @@ static void test_limits(void)
     g_assert_cmpuint(xen_handoff_ledger_connections(l), ==, 0);
     g_assert_cmpint(xen_handoff_ledger_saw(l, "vbd/more", connected("8", "5"),
                                            XEN_HANDOFF_OS_ABSENT), ==,
-                    XEN_HANDOFF_NOBODY);
+                    XEN_HANDOFF_NONE);
     g_assert_cmpint(xen_handoff_ledger_saw(l, "vbd/1", connected("8", "5"),
                                            XEN_HANDOFF_OS_ABSENT), ==,
                     XEN_HANDOFF_FIRMWARE);

@@ -126,7 +126,7 @@ def told(facts, tag, devices, announcement):
            [qmp['state'], qmp['announcement'], qmp['handed-off']],
            ['done', announcement, len(devices)])
     yield (f'{tag}: QMP says what became of each connection',
-           {c['frontend']: [c['owner'], c['action']]
+           {c['frontend']: [c['owner'], c['result']]
             for c in qmp['connections']},
            same(devices, ['firmware', 'handed-off']))
 

@@ -232,9 +232,11 @@ def parse_emulated(replies):
 
 
 def parse_replies(text):
-    """What QEMU replied to QMP commands, {name: what it returned}."""
-    return {m[1]: json.loads(m[2]).get('return')
-            for m in re.finditer(r'^(\S+) (\{.*\})$', text, re.M)}
+    """What QEMU replied to QMP commands, {name: what it returned}; what the
+    device reports, member by member."""
+    replies = {m[1]: json.loads(m[2]).get('return')
+               for m in re.finditer(r'^(\S+) (\{.*\})$', text, re.M)}
+    return replies | (replies.pop('xen-fw-handoff', None) or {})
 
 
 def parse_soak(text):

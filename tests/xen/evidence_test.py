@@ -214,6 +214,10 @@ class Parts(unittest.TestCase):
             'a {"return": {"b": 1}}\nc {"return": 2}\n'
             'd {"error": {"class": "GenericError"}}\ne '),
             {'a': {'b': 1}, 'c': 2, 'd': None})
+        self.assertEqual(evidence.parse_replies(
+            'a {"return": 2}\n'
+            'xen-fw-handoff {"return": {"state": "done", "failed": 0}}\n'),
+            {'a': 2, 'state': 'done', 'failed': 0})
 
 
     def test_firmware(self):

@@ -425,10 +425,12 @@ def hang(facts):
     yield from chk.given_up(before, 'announced',
                             {'vbd/51744': 4, 'vbd/51760': 2},
                         bound)
-    yield from chk.said(before, '3 handed off, 2 timed out, 0 failed, 0 skipped')
+    yield from chk.said(before,
+                        '3 handed off, 2 timed out, 0 failed, 0 skipped')
     yield from chk.os_works({**before, 'written': facts['written']}, chk.ALL)
     yield from chk.given_up(facts, 'announced', {'vbd/51744': 4}, bound)
-    yield from chk.said(facts, '0 handed off, 1 timed out, 0 failed, 0 skipped')
+    yield from chk.said(facts,
+                        '0 handed off, 1 timed out, 0 failed, 0 skipped')
 
 
 @scenario(('Toolstack', 'guest destroyed in the middle of a handoff'))
@@ -559,7 +561,7 @@ def package(facts):
     yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
     yield from linux_works(facts)
     yield ("the monitor tells the device's state", facts['package']['state'],
-           '"done"')
+           'done')
     yield ("a package that is removed leaves nothing, Debian's is the default",
            [facts['package'][key] for key in ('default', 'diverted', 'left')],
            ["Debian's", '', ''])

@@ -264,8 +264,7 @@ class Rig:
         return await task
 
     async def get(self, name):
-        return await self.ask('qom-get', property=name,
-                              path='/machine/peripheral/handoff')
+        return (await self.ask('query-xen-fw-handoff'))[name]
 
     async def announce(self):
         reader, writer = await asyncio.open_unix_connection(

@@ -23,16 +23,16 @@
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
-#include "block/aio.h"
+#include "block/aio-wait.h"
 #include "qapi/error.h"
 #include "hw/boards.h"
 #include "hw/qdev-properties.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/xen-bus.h"
-#include "hw/xen/xen_fw_handoff.h" /* for what is at the end of this file */
 #include "hw/xen/interface/hvm/params.h"
 #include "system/qtest.h"
 #include "system/reset.h"
+#include "system/runstate.h"
 #include "xen_loopback.h"
 
 /* Where the guest has its grant table */
@@ -513,33 +513,6 @@ static void lo_xs_event(EventNotifier *e)
     }
 }
 
-/* Deliver them all, as the handler of libxenstore's descriptor does */
-static bool lo_xs_deliver(struct qemu_xs_handle *h)
-{
-    bool any = !g_queue_is_empty(&h->events);
-
-    while (!g_queue_is_empty(&h->events) && !h->delivering) {
-        lo_xs_event(&h->notifier);
-    }
-    return any;
-}
-
-static bool lo_xs_wait(struct qemu_xs_handle *h, int64_t ns)
-{
-    int64_t end = get_clock() + ns;
-
-    while (!lo_xs_deliver(h)) {
-        if (get_clock() >= end) {
-            return false;
-        }
-        lo_backends_run(NULL);
-        if (g_queue_is_empty(&h->events)) {
-            g_usleep(100);
-        }
-    }
-    return true;
-}
-
 /* Count and record; returns whether it has to fail, with errno */
 static bool lo_xs_op(LoXsOp op, const char *path)
 {
@@ -759,12 +732,11 @@ static struct xenstore_backend_ops lo_xs_ops = {
     .unwatch = lo_xs_unwatch,
     .transaction_start = lo_xs_transaction_start,
     .transaction_end = lo_xs_transaction_end,
-    .wait = lo_xs_wait,
 };
 
 /* --- HVM parameters ------------------------------------------------------- */
 
-static int lo_get_hvm_param(uint32_t index, uint64_t *value)
+static int lo_hvm_param_get(uint32_t index, uint64_t *value)
 {
     if (index >= MAX_PARAMS || lo->param_fails[index]) {
         return -EPERM;
@@ -787,7 +759,7 @@ static int lo_grant_table_size(unsigned int *version, unsigned int *frames)
     return 0; /* that can be told even where the table cannot be mapped */
 }
 
-static void *lo_map_grant_table(unsigned int frames)
+static void *lo_grant_table_map(unsigned int frames)
 {
     void *table;
 
@@ -805,7 +777,7 @@ static void *lo_map_grant_table(unsigned int frames)
     return table == MAP_FAILED ? NULL : table;
 }
 
-static void lo_unmap_grant_table(void *table, unsigned int frames)
+static void lo_grant_table_unmap(void *table, unsigned int frames)
 {
     munmap(table, frames * XEN_PAGE_SIZE);
 }
@@ -813,7 +785,7 @@ static void lo_unmap_grant_table(void *table, unsigned int frames)
 /* --- the guest's own connection to xenstore ------------------------------- */
 
 /* As xenstored does when it is told of a domain that it knows already */
-static int lo_reset_xenstore(int64_t until)
+static int lo_xenstore_reset(int64_t until)
 {
     lo->nr_resets++;
     if (lo->reset_error) {
@@ -828,29 +800,41 @@ static int lo_reset_xenstore(int64_t until)
     return -xs_impl_reset_watches(lo->xs, lo->domid);
 }
 
-static const XenFwHandoffOps lo_guest_ops = {
-    .get_hvm_param = lo_get_hvm_param,
-    .grant_table_size = lo_grant_table_size,
-    .map_grant_table = lo_map_grant_table,
-    .unmap_grant_table = lo_unmap_grant_table,
-    .reset_xenstore = lo_reset_xenstore,
-};
+/* --- the vCPU ------------------------------------------------------------- */
 
-/* As in QEMU's own emulation of Xen, which sees the guest set the parameter */
-static const XenFwHandoffOps lo_notifying_ops = {
-    .get_hvm_param = lo_get_hvm_param,
-    .add_callback_notifier = lo_add_callback_notifier,
-    .grant_table_size = lo_grant_table_size,
-    .map_grant_table = lo_map_grant_table,
-    .unmap_grant_table = lo_unmap_grant_table,
-    .reset_xenstore = lo_reset_xenstore,
-};
-
-static void lo_set_guest_ops(void)
+/*
+ * The test is the vCPU: it asks with the command "held" before it goes on with
+ * what a guest would do next.
+ */
+static bool lo_vcpu_hold(void)
 {
-    xen_fw_handoff_ops = lo->callback_notifier ? &lo_notifying_ops
-                                               : &lo_guest_ops;
+    lo->vcpu_held = true;
+    return true;
 }
+
+static void lo_vcpu_release(void)
+{
+    lo->vcpu_held = false;
+    aio_wait_kick();
+}
+
+/* As QEMU's own Xen, where the events of xenstore come while that polls */
+static void lo_vm_state_changed(void *opaque, bool running, RunState state)
+{
+    if (!running && lo->events_in_drain) {
+        AIO_WAIT_WHILE_UNLOCKED(NULL, lo->vcpu_held);
+    }
+}
+
+static struct guest_backend_ops lo_guest_ops = {
+    .hvm_param_get = lo_hvm_param_get,
+    .vcpu_hold = lo_vcpu_hold,
+    .vcpu_release = lo_vcpu_release,
+    .grant_table_size = lo_grant_table_size,
+    .grant_table_map = lo_grant_table_map,
+    .grant_table_unmap = lo_grant_table_unmap,
+    .xenstore_reset = lo_xenstore_reset,
+};
 
 /* --- the device ----------------------------------------------------------- */
 
@@ -912,7 +896,12 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
     xen_evtchn_ops = &lo_evtchn_ops;
     xen_gnttab_ops = &lo_gnttab_ops;
     xen_foreignmem_ops = &lo_foreignmem_ops;
-    lo_set_guest_ops();
+    if (s->callback_notifier) {
+        /* QEMU's own Xen sees the guest set the parameter */
+        lo_guest_ops.add_callback_notifier = lo_add_callback_notifier;
+    }
+    xen_guest_ops = &lo_guest_ops;
+    qemu_add_vm_change_state_handler(lo_vm_state_changed, NULL);
     xen_bus_init();
     lo_commands_init();
     qemu_register_resettable(OBJECT(s)); /* it is on no bus */

@@ -68,6 +68,7 @@ struct XenLoopback {
     unsigned int nr_maps, nr_ports;
     unsigned int hold_port;     /* whose next handler is to stand still */
     bool held;                  /* it does */
+    bool vcpu_held;             /* the test's */
 
     /* main loop only */
     XenstoreImplState *xs;

@@ -283,8 +283,8 @@ static void cmd_grant_fail(char **w, GString *result, Error **errp)
 }
 
 /*
- * What another vCPU writes in so many ms, even while this one stands in its
- * port write: from the main context, where QEMU's own Xen has it from the guest
+ * What another vCPU writes in so many ms, even while a disk drains: from the
+ * main context, where QEMU's own Xen has it from the guest
  */
 typedef struct LoLater {
     QEMUTimer *timer;
@@ -398,6 +398,9 @@ static void cmd_port_writes(char **w, GString *result, Error **errp)
 
         address_space_write(&address_space_io, port, MEMTXATTRS_UNSPECIFIED,
                             &value, size);
+        while (lo->vcpu_held) {
+            main_loop_wait(false);
+        }
     }
     g_string_append_printf(result, "ns=%" PRId64, get_clock() - start);
     cmd_ops(NULL, result, NULL);
@@ -405,6 +408,12 @@ static void cmd_port_writes(char **w, GString *result, Error **errp)
     for (GList *l = lo->race_writes.head; l; l = l->next) {
         ((LoRaceWrite *)l->data)->left = 0;
     }
+}
+
+/* "1" while the test, which is the vCPU, must not go on */
+static void cmd_vcpu_held(char **w, GString *result, Error **errp)
+{
+    g_string_printf(result, "%d", lo->vcpu_held);
 }
 
 static void cmd_stat(char **w, GString *result, Error **errp)
@@ -455,6 +464,7 @@ static const struct {
     { "ops", 0, cmd_ops },
     { "record", 1, cmd_record },
     { "port-writes", 2, cmd_port_writes },
+    { "vcpu-held", 0, cmd_vcpu_held },
     { "stat", 0, cmd_stat },
 };
 

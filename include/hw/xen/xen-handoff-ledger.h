@@ -41,18 +41,18 @@ typedef enum XenHandoffOs {
 /**
  * XenHandoffOwner: whose is the connection of a frontend, and how is it known?
  *
- * @XEN_HANDOFF_NOBODY: there is no connection
+ * @XEN_HANDOFF_NONE: there is no connection
  * @XEN_HANDOFF_FIRMWARE: the firmware's, to be torn down
  * @XEN_HANDOFF_OS: the OS made it
- * @XEN_HANDOFF_OS_TOUCHED: the firmware made it, but it changed under the OS
- * @XEN_HANDOFF_IN_DOUBT: no telling, so it is left alone
+ * @XEN_HANDOFF_OS_CHANGED: the firmware made it, but it changed under the OS
+ * @XEN_HANDOFF_UNKNOWN: no telling, so it is left alone
  */
 typedef enum XenHandoffOwner {
-    XEN_HANDOFF_NOBODY,
+    XEN_HANDOFF_NONE,
     XEN_HANDOFF_FIRMWARE,
     XEN_HANDOFF_OS,
-    XEN_HANDOFF_OS_TOUCHED,
-    XEN_HANDOFF_IN_DOUBT,
+    XEN_HANDOFF_OS_CHANGED,
+    XEN_HANDOFF_UNKNOWN,
 } XenHandoffOwner;
 
 /**
@@ -134,7 +134,7 @@ void xen_handoff_ledger_foreach(XenHandoffLedger *ledger,
  * The first sight of a frontend at rest tells what the toolstack wrote: the
  * guest has not run yet, or not yet heard of the device.
  *
- * Returns whose the connection is by now, XEN_HANDOFF_NOBODY also when the
+ * Returns whose the connection is by now, XEN_HANDOFF_NONE also when the
  * ledger is full.
  */
 XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
@@ -184,20 +184,12 @@ XenHandoffOwner xen_handoff_ledger_owner(XenHandoffLedger *ledger,
                                          XenHandoffOs os);
 
 /**
- * xen_handoff_ledger_saw_at_rest: are the toolstack's keys of @frontend known?
- */
-bool xen_handoff_ledger_saw_at_rest(XenHandoffLedger *ledger,
-                                    const char *frontend);
-
-/**
- * xen_handoff_ledger_toolstack_wrote: was @key there before the firmware?
- * @key: a key in the frontend's directory itself, no sub-directory
+ * xen_handoff_ledger_toolstack_keys: what was there before the firmware
  *
- * A frontend that was never seen at rest counts as all the toolstack's, so
- * that nothing of it is removed.
+ * Returns a set of the keys in the frontend's directory itself, without
+ * sub-directories; NULL if it was never seen at rest.
  */
-bool xen_handoff_ledger_toolstack_wrote(XenHandoffLedger *ledger,
-                                        const char *frontend,
-                                        const char *key);
+GHashTable *xen_handoff_ledger_toolstack_keys(XenHandoffLedger *ledger,
+                                              const char *frontend);
 
 #endif

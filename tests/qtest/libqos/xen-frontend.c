@@ -200,6 +200,7 @@ void qxen_assert_closed(QXenGuest *g)
 void qxen_param(QXenGuest *g, const char *value)
 {
     qxen_cmd(g, "param %d %s", HVM_PARAM_CALLBACK_IRQ, value);
+    qxen_await_vcpu(g->qts);
 }
 
 void qxen_be_os(QXenGuest *g)
@@ -281,7 +282,29 @@ char *qxen_log(QXenGuest *g)
     return text;
 }
 
+bool qxen_vcpu_held(QTestState *qts)
+{
+    g_autofree char *held = NULL;
+
+    g_assert_true(qtest_command(qts, &held, "xen-loopback vcpu-held"));
+    return *held != '0';
+}
+
+void qxen_await_vcpu(QTestState *qts)
+{
+    while (qxen_vcpu_held(qts)) {
+        /* each time QEMU's main loop has had a turn */
+    }
+}
+
 void qxen_out(QTestState *qts, unsigned int size, uint16_t port, uint32_t value)
+{
+    qxen_out_begin(qts, size, port, value);
+    qxen_await_vcpu(qts);
+}
+
+void qxen_out_begin(QTestState *qts, unsigned int size, uint16_t port,
+                    uint32_t value)
 {
     switch (size) {
     case 1:

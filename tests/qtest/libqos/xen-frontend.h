@@ -178,10 +178,35 @@ char *qxen_log(QXenGuest *g);
  * @port: the I/O port
  * @value: what to write
  *
- * Write to a port of xen-platform, or of its BAR 0, as the guest's vCPU does.
+ * Write to a port of xen-platform, or of its BAR 0, as the guest's vCPU does, and
+ * wait until that vCPU may go on.
  */
 void qxen_out(QTestState *qts, unsigned int size, uint16_t port,
               uint32_t value);
+
+/**
+ * qxen_out_begin:
+ *
+ * The same without the wait: what follows happens while the vCPU may be held.
+ */
+void qxen_out_begin(QTestState *qts, unsigned int size, uint16_t port,
+                    uint32_t value);
+
+/**
+ * qxen_vcpu_held:
+ * @qts: a QEMU
+ *
+ * Returns: whether the vCPU stands still in its last write
+ */
+bool qxen_vcpu_held(QTestState *qts);
+
+/**
+ * qxen_await_vcpu:
+ * @qts: a QEMU
+ *
+ * Wait until the vCPU may go on.
+ */
+void qxen_await_vcpu(QTestState *qts);
 
 /**
  * qxen_try:

@@ -5,32 +5,41 @@
  */
 
 #include "qemu/osdep.h"
-#include "qobject/qdict.h"
 #include "qobject/qnum.h"
 #include "qobject/qstring.h"
 #include "xen-handoff.h"
 
+/* The member "return" of @rsp, which is given up */
+static QObject *returned(QDict *rsp)
+{
+    QObject *value = qobject_ref(qdict_get(rsp, "return"));
+
+    qobject_unref(rsp);
+    return value;
+}
+
+QDict *qxen_handoff_query(QTestState *qts)
+{
+    QDict *rsp = qtest_qmp(qts, "{'execute': 'query-xen-fw-handoff'}");
+
+    return qobject_to(QDict, returned(rsp));
+}
+
 QObject *qxen_handoff_get(QTestState *qts, const char *name)
 {
-    QDict *rsp = qtest_qmp(qts, "{'execute': 'qom-get', 'arguments': {"
-                           " 'path': '/machine/peripheral/ho',"
-                           " 'property': %s}}", name);
-    QObject *value = qdict_get(rsp, "return");
+    QDict *info = qxen_handoff_query(qts);
+    QObject *value = info ? qobject_ref(qdict_get(info, name)) : NULL;
 
-    if (value) {
-        qobject_ref(value);
-    }
-    qobject_unref(rsp);
+    qobject_unref(info);
     return value;
 }
 
 char *qxen_handoff_string(QTestState *qts, const char *name)
 {
     QObject *value = qxen_handoff_get(qts, name);
-    char *string;
+    char *string = g_strdup(value ? qstring_get_str(qobject_to(QString, value))
+                                  : "");
 
-    g_assert_nonnull(value);
-    string = g_strdup(qstring_get_str(qobject_to(QString, value)));
     qobject_unref(value);
     return string;
 }
@@ -46,6 +55,20 @@ int64_t qxen_handoff_count(QTestState *qts, const char *name)
     return count;
 }
 
+uint64_t qxen_handoff_guest_lines(QTestState *qts, const char *name)
+{
+    QObject *value = returned(qtest_qmp(qts, "{'execute': 'qom-get',"
+                                        " 'arguments': {"
+                                        "  'path': '/machine/peripheral/ho',"
+                                        "  'property': %s}}", name));
+    uint64_t count;
+
+    g_assert_nonnull(value);
+    count = qnum_get_uint(qobject_to(QNum, value));
+    qobject_unref(value);
+    return count;
+}
+
 bool qxen_handoff_is_armed(QTestState *qts)
 {
     QObject *state = qxen_handoff_get(qts, "state");
@@ -54,4 +77,14 @@ bool qxen_handoff_is_armed(QTestState *qts)
 
     qobject_unref(state);
     return armed;
+}
+
+void qxen_handoff_await(QTestState *qts)
+{
+    g_autofree char *state = NULL;
+
+    do {
+        g_free(state);
+        state = qxen_handoff_string(qts, "state");
+    } while (!strcmp(state, "handing-off"));
 }

@@ -10,18 +10,26 @@
 #define LIBQOS_XEN_HANDOFF_H
 
 #include "../libqtest.h"
-#include "qobject/qobject.h"
+#include "qobject/qdict.h"
 
 /* The device as tests have it, but for further properties */
 #define QXEN_HANDOFF "-device xen-fw-handoff,id=ho"
 
 /**
+ * qxen_handoff_query:
+ * @qts: a QEMU
+ *
+ * Returns: what query-xen-fw-handoff does, for qobject_unref(); NULL if there is
+ * no such device
+ */
+QDict *qxen_handoff_query(QTestState *qts);
+
+/**
  * qxen_handoff_get:
  * @qts: a QEMU
- * @name: "state", "announcement", "connections" or one of the counters
+ * @name: of a member of the same: "state"
  *
- * Returns: what the device tells, for qobject_unref(); NULL if QEMU has no such
- * device
+ * Returns: that member, for qobject_unref(); NULL if it is not there
  */
 QObject *qxen_handoff_get(QTestState *qts, const char *name);
 
@@ -30,7 +38,7 @@ QObject *qxen_handoff_get(QTestState *qts, const char *name);
  * @qts: a QEMU with the device
  * @name: "state" or "announcement"
  *
- * Returns: what the device tells; g_free() it
+ * Returns: what the query says, "" if nothing; g_free() it
  */
 char *qxen_handoff_string(QTestState *qts, const char *name);
 
@@ -44,11 +52,29 @@ char *qxen_handoff_string(QTestState *qts, const char *name);
 int64_t qxen_handoff_count(QTestState *qts, const char *name);
 
 /**
+ * qxen_handoff_guest_lines:
+ * @qts: a QEMU with the device
+ * @name: "guest-lines" or "guest-lines-dropped"
+ *
+ * Returns: how many lines of the guest's were logged, or were not
+ */
+uint64_t qxen_handoff_guest_lines(QTestState *qts, const char *name);
+
+/**
  * qxen_handoff_is_armed:
  * @qts: a QEMU
  *
  * Returns: whether there is the device, and it waits for an announcement
  */
 bool qxen_handoff_is_armed(QTestState *qts);
+
+/**
+ * qxen_handoff_await:
+ * @qts: a QEMU with the device
+ *
+ * Wait for the end of a handoff for which no vCPU is held: the OS was noticed by
+ * HVM_PARAM_CALLBACK_IRQ.
+ */
+void qxen_handoff_await(QTestState *qts);
 
 #endif

@@ -383,13 +383,8 @@ query() {
     qmp "/run/xen/qmp-libxl-$DOMID" "$3" >>"$OUT/qmp-$1.txt"
 }
 
-properties() {  # properties TAG NAME...: of the device under test, into qmp-TAG.txt
-    tag=$1
-    shift
-    for property in "$@"; do
-        query "$tag" "$property" '{"execute":"qom-get","arguments":{
-            "path":"/machine/peripheral/fw-handoff","property":"'"$property"'"}}'
-    done
+properties() {  # properties TAG: what the device under test reports, into qmp-TAG.txt
+    query "$1" xen-fw-handoff '{"execute":"query-xen-fw-handoff"}'
 }
 
 written() { # what arrived in the disks' images where the OS wrote

@@ -17,8 +17,8 @@ connected firmware vbd/51728
 echo "runs $(readlink "/proc/$(model_pid)/exe")" >"$OUT/package.txt"
 ready
 # the line of the spec, README.md and xen-fw-handoff(7)
-echo "state $(xl qemu-monitor-command "$SCENARIO" "qom-get /machine/peripheral/fw-handoff state")" |
-    tr -d '\r' >>"$OUT/package.txt"
+xl qemu-monitor-command "$SCENARIO" "info xen-fw-handoff" |
+    sed -n 's/^State: */state /p' | cut -d ' ' -f -2 >>"$OUT/package.txt"
 destroy
 
 PATH="/usr/bin:$PATH" /usr/bin/dpkg --force-bad-path --remove qemu-system-xen-fw-handoff

@@ -1,18 +1,18 @@
 /*
- * Xen firmware handoff: what it asks of a real Xen
+ * Operations on the guest of a real Xen
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include "hw/xen/xen_native.h"
+#include "hw/xen/xen-hvm-common.h"
 #include "qemu/atomic.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
-#include "hw/xen/xen_fw_handoff.h"
+#include "hw/xen/xen_backend_ops.h"
 
-static int native_get_hvm_param(uint32_t index, uint64_t *value)
+static int native_hvm_param_get(uint32_t index, uint64_t *value)
 {
     return xc_hvm_param_get(xen_xc, xen_domid, index, value) < 0 ? -errno : 0;
 }
@@ -41,7 +41,7 @@ static int native_grant_table_size(unsigned int *version, unsigned int *frames)
     return 0;
 }
 
-static void *native_map_grant_table(unsigned int frames)
+static void *native_grant_table_map(unsigned int frames)
 {
     unsigned int version, have;
     void *table = NULL;
@@ -70,7 +70,7 @@ static void *native_map_grant_table(unsigned int frames)
     return native_grant_table ? table : NULL;
 }
 
-static void native_unmap_grant_table(void *table, unsigned int frames)
+static void native_grant_table_unmap(void *table, unsigned int frames)
 {
     assert(native_grant_table);
     xenforeignmemory_unmap_resource(xen_fmem, native_grant_table);
@@ -84,13 +84,13 @@ static int native_grant_table_size(unsigned int *version, unsigned int *frames)
     return -ENOSYS;
 }
 
-static void *native_map_grant_table(unsigned int frames)
+static void *native_grant_table_map(unsigned int frames)
 {
     errno = ENOSYS;
     return NULL;
 }
 
-static void native_unmap_grant_table(void *table, unsigned int frames)
+static void native_grant_table_unmap(void *table, unsigned int frames)
 {
     g_assert_not_reached();
 }
@@ -247,7 +247,7 @@ static int ring_reset(Ring *ring)
     return type == XS_RESET_WATCHES ? 0 : -EPROTO;
 }
 
-static int native_reset_xenstore(int64_t until)
+static int native_xenstore_reset(int64_t until)
 {
     Ring ring = { .until = until };
     uint64_t value;
@@ -287,7 +287,7 @@ static int native_reset_xenstore(int64_t until)
 }
 
 /* An OS's first request would be lost if it found the connection like that */
-static void native_reset_xenstore_end(void)
+static void native_xenstore_reset_end(void)
 {
     if (native_reconnecting) {
         qatomic_cmpxchg(&native_reconnecting->connection, XENSTORE_RECONNECT,
@@ -297,20 +297,22 @@ static void native_reset_xenstore_end(void)
     }
 }
 
-static const XenFwHandoffOps native_ops = {
-    .get_hvm_param = native_get_hvm_param,
+static const struct guest_backend_ops native_guest_ops = {
+    .hvm_param_get = native_hvm_param_get,
+    .vcpu_hold = xen_hold_vcpu,
+    .vcpu_release = xen_release_vcpus,
     .grant_table_size = native_grant_table_size,
-    .map_grant_table = native_map_grant_table,
-    .unmap_grant_table = native_unmap_grant_table,
-    .reset_xenstore = native_reset_xenstore,
-    .reset_xenstore_end = native_reset_xenstore_end,
+    .grant_table_map = native_grant_table_map,
+    .grant_table_unmap = native_grant_table_unmap,
+    .xenstore_reset = native_xenstore_reset,
+    .xenstore_reset_end = native_xenstore_reset_end,
 };
 
 /* Runs when the Xen bus comes up, which may be one that QEMU emulates */
 static void native_init(void)
 {
     if (xen_mode == XEN_ATTACH) {
-        xen_fw_handoff_ops = &native_ops;
+        xen_guest_ops = &native_guest_ops;
     }
 }
 
