@@ -120,7 +120,7 @@ def given_up(facts, tag, backend_states, bound):
 
 
 def told(facts, tag, devices, announcement):
-    """What QMP says of the handoff, through libxl's own socket."""
+    """What QMP says of the handoff, through libxl's own socket, and xenstore."""
     qmp = facts['qmp'][tag]
     yield (f'{tag}: QMP says that it is done, and by what',
            [qmp['state'], qmp['announcement'], qmp['handed-off']],
@@ -129,6 +129,11 @@ def told(facts, tag, devices, announcement):
            {c['frontend']: [c['owner'], c['result']]
             for c in qmp['connections']},
            same(devices, ['firmware', 'handed-off']))
+    yield (f'{tag}: a toolstack finds the same in xenstore',
+           facts['snapshots'][tag]['node'],
+           {'state': 'done', 'announcement': announcement,
+            'handed-off': str(len(devices)), 'timed-out': '0', 'failed': '0',
+            'skipped': '0'})
 
 
 def os_works(facts, devices):

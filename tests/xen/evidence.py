@@ -259,6 +259,7 @@ def snapshot_facts(store, dump, table, connection, domid, created, firmware,
                        for mfn, _, gmfn, _ in firmware_grants.values()}
     # and those that were granted, but not mapped just then
     firmware_pages = {frame for _, frame in firmware_table.values()}
+    node = f'/local/domain/0/device-model/{domid}/fw-handoff/'
     keys = {}
     for name, frontend in frontends.items():
         had = set(created.get(name, {'keys': {}})['keys'])
@@ -281,6 +282,9 @@ def snapshot_facts(store, dump, table, connection, domid, created, firmware,
         'pinned_to_old_frame': [
             ref for ref, (mfn, _, gmfn, _) in grants.items()
             if firmware_frames.get(mfn, gmfn) != gmfn],
+        # what the device tells toolstacks
+        'node': {path[len(node):]: value for path, value in store.items()
+                 if path.startswith(node)},
         'point': store.get(f'/local/domain/{domid}/data/lab-at'),
         'table_entries': len(entries),
         'toolstack_grants': parse_toolstack_grants(table),
