@@ -96,23 +96,6 @@ typedef enum Kind {
     KIND_NONE,
 } Kind;
 
-typedef enum State {
-    STATE_INERT,
-    STATE_ARMED,
-    STATE_HANDING_OFF,
-    STATE_DONE,
-} State;
-
-static const QEnumLookup state_names = {
-    .array = (const char *const[]) {
-        [STATE_INERT] = "inert",
-        [STATE_ARMED] = "armed",
-        [STATE_HANDING_OFF] = "handing-off",
-        [STATE_DONE] = "done",
-    },
-    .size = STATE_DONE + 1,
-};
-
 struct XenFwHandoff {
     DeviceState parent_obj;
 
@@ -120,7 +103,7 @@ struct XenFwHandoff {
     uint32_t timeout_ms;
     bool scrub_grants, log_guest;
 
-    State state;
+    XenFwHandoffState state;
     /* latched by the first announcement since reset, and migrated */
     bool done;
 
@@ -188,17 +171,17 @@ static XenHandoffOs record_grants(XenFwHandoff *s)
     return os;
 }
 
-static void set_state(XenFwHandoff *s, State state)
+static void set_state(XenFwHandoff *s, XenFwHandoffState state)
 {
-    trace_xen_fw_handoff_state(qapi_enum_lookup(&state_names, s->state),
-                               qapi_enum_lookup(&state_names, state));
+    trace_xen_fw_handoff_state(XenFwHandoffState_str(s->state),
+                               XenFwHandoffState_str(state));
     s->state = state;
 }
 
 /* The toolstack's node.  Not while the guest waits, if it can be later. */
 static void publish(XenFwHandoff *s)
 {
-    xen_handoff_report_state(&s->report, (XenFwHandoffState)s->state);
+    xen_handoff_report_state(&s->report, s->state);
 }
 
 /* --- the ledger's watch -------------------------------------------------- */
@@ -330,7 +313,8 @@ static void device_changed(void *opaque, const char *path)
         return;
     }
     g_hash_table_add(s->changed, g_steal_pointer(&name));
-    if (!timer_pending(s->look_timer) && s->state != STATE_HANDING_OFF) {
+    if (!timer_pending(s->look_timer) &&
+        s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         look_at_changed(s, true);
     }
 }
@@ -378,14 +362,14 @@ static void look_again(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
-    if (s->state == STATE_HANDING_OFF) {
+    if (s->state == XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         return;                 /* end_handoff() comes back to it */
     }
     if (s->lost) {
         xen_handoff_warn(&s->report, "inert, connections of the firmware will "
                          "stay: the connection to xenstore is lost");
         disarm(s);
-        set_state(s, STATE_INERT);
+        set_state(s, XEN_FW_HANDOFF_STATE_INERT);
         publish(s);
     } else {
         look_at_changed(s, true);
@@ -408,11 +392,11 @@ static void arm(XenFwHandoff *s)
                          "stay: %s", error_get_pretty(err));
         error_free(err);
         disarm(s);
-        set_state(s, STATE_INERT);
+        set_state(s, XEN_FW_HANDOFF_STATE_INERT);
         publish(s);
         return;
     }
-    set_state(s, STATE_ARMED);
+    set_state(s, XEN_FW_HANDOFF_STATE_ARMED);
     publish(s);
     xen_handoff_say(&s->report, "armed for domain %u", xen_domid);
     if (s->scrub_grants && !xen_handoff_table_refresh(&s->table, &err)) {
@@ -585,9 +569,9 @@ static void end_handoff(void *opaque)
     xen_handoff_report_done(&s->report);
     if (s->announced) {
         disarm(s);
-        set_state(s, STATE_DONE);
+        set_state(s, XEN_FW_HANDOFF_STATE_DONE);
     } else {
-        set_state(s, STATE_ARMED);
+        set_state(s, XEN_FW_HANDOFF_STATE_ARMED);
         timer_mod(s->look_timer, 0);
     }
     let_go(s);
@@ -599,7 +583,7 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
     int64_t start = get_clock(), spent_ms;
     Error *err = NULL;
 
-    set_state(s, STATE_HANDING_OFF);
+    set_state(s, XEN_FW_HANDOFF_STATE_HANDING_OFF);
     xen_handoff_report_begin(&s->report);
     s->announced = announced;
     s->tasks = g_ptr_array_new_with_free_func(
@@ -787,13 +771,14 @@ static void held_write_free(HeldWrite *held)
 /* The handoff begins with this write, or was under way when it came */
 static bool take_or_hold(XenFwHandoff *s, Kind kind, const XenPlatformWrite *w)
 {
-    bool taken = s->state != STATE_HANDING_OFF;
+    bool taken = s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF;
     HeldWrite *held;
 
     if (taken) {
         take_write(s, kind, w);
     }
-    if (s->state != STATE_HANDING_OFF || !xen_guest_ops->vcpu_hold()) {
+    if (s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF ||
+        !xen_guest_ops->vcpu_hold()) {
         return false;
     }
     held = g_new(HeldWrite, 1);
@@ -810,7 +795,7 @@ static void let_go(XenFwHandoff *s)
 {
     HeldWrite *held;
 
-    while (s->state != STATE_HANDING_OFF &&
+    while (s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF &&
            (held = g_queue_peek_head(&s->held))) {
         if (!held->taken) {
             held->taken = true;
@@ -823,7 +808,7 @@ static void let_go(XenFwHandoff *s)
         }
         held_write_free(held);
     }
-    if (s->state != STATE_HANDING_OFF) {
+    if (s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         xen_guest_ops->vcpu_release();
     }
 }
@@ -858,7 +843,7 @@ static void poll_param(void *opaque)
     XenFwHandoff *s = opaque;
 
     if (record_grants(s) == XEN_HANDOFF_OS_PRESENT &&
-        s->state != STATE_HANDING_OFF) {
+        s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         announce(s, KIND_CALLBACK, 0, 0);
     } else {
         schedule_poll(s);
@@ -875,7 +860,7 @@ static void callback_set(Notifier *n, void *data)
     XenFwHandoff *s = container_of(n, XenFwHandoff, callback);
     const XenPlatformWrite none = { NULL };
 
-    if (s->state == STATE_ARMED) {
+    if (s->state == XEN_FW_HANDOFF_STATE_ARMED) {
         xen_handoff_table_refresh(&s->table, NULL);
         record_grants(s);
     }
@@ -893,7 +878,7 @@ static void xen_fw_handoff_machine_done(Notifier *n, void *data)
         warn_report(XEN_FW_HANDOFF_LOG "inert, no announcement can be seen: "
                     "the machine has no xen-platform device, set "
                     "xen_platform_pci=1 in the guest's configuration");
-        set_state(s, STATE_INERT);
+        set_state(s, XEN_FW_HANDOFF_STATE_INERT);
         publish(s);
         return;
     }
@@ -926,7 +911,7 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
                   runstate_check(RUN_STATE_INMIGRATE);
     s->done = s->restored;
     if (s->restored) {
-        set_state(s, STATE_DONE);
+        set_state(s, XEN_FW_HANDOFF_STATE_DONE);
         publish(s);
     } else {
         arm(s);
@@ -1024,11 +1009,10 @@ XenFwHandoffInfo *qmp_query_xen_fw_handoff(Error **errp)
     }
     s = XEN_FW_HANDOFF(obj);
     /* Who asks gets to know what is so now */
-    if (s->changed && s->state != STATE_HANDING_OFF) {
+    if (s->changed && s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         look_at_changed(s, false);
     }
-    return xen_handoff_report_info(&s->report, (XenFwHandoffState)s->state,
-                                   s->ledger);
+    return xen_handoff_report_info(&s->report, s->state, s->ledger);
 }
 
 static const Property xen_fw_handoff_properties[] = {

@@ -19,8 +19,8 @@
  * qxen_handoff_query:
  * @qts: a QEMU
  *
- * Returns: what query-xen-fw-handoff does, for qobject_unref(); NULL if there is
- * no such device
+ * Returns: the answer to query-xen-fw-handoff, for qobject_unref(); NULL if
+ * there is no such device
  */
 QDict *qxen_handoff_query(QTestState *qts);
 
