@@ -229,8 +229,7 @@ through() { # through POINT...: what there is to see at each
 take_over() {
     checkpoint 'announced' 120
     snapshot 'announced'
-    [ -z "$DM_ARGS" ] || properties announced state announcement connections handed-off \
-        grants-cleared grants-in-use
+    [ -z "$DM_ARGS" ] || reported announced
     resume 'announced'
     checkpoint 'done' 120
     snapshot 'done'
@@ -383,7 +382,7 @@ query() {
     qmp "/run/xen/qmp-libxl-$DOMID" "$3" >>"$OUT/qmp-$1.txt"
 }
 
-properties() {  # properties TAG: what the device under test reports, into qmp-TAG.txt
+reported() {    # reported TAG: what the device under test reports, into qmp-TAG.txt
     query "$1" xen-fw-handoff '{"execute":"query-xen-fw-handoff"}'
 }
 

@@ -11,7 +11,7 @@ hand_off() {    # hand_off TAG: what the firmware leaves connected
     through firmware
     checkpoint 'announced' 60
     snapshot 'announced'
-    properties "$1" connections given-up last-duration-us
+    reported "$1"
     resume 'announced'
 }
 

@@ -16,7 +16,7 @@ archive_evidence
 say "waiting for xl restore (60 s at most)"
 timeout 60 xl restore "$saved" >"$OUT/xl-restore.log" 2>&1
 present
-[ -z "$DM_ARGS" ] || properties restored state
+[ -z "$DM_ARGS" ] || reported restored
 options chain "$ALL" os 1 late "$ALL" gates "chained announced done"
 resume_scratch 'quiet'
 checkpoint 'chained' 60

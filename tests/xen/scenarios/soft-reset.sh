@@ -7,5 +7,5 @@
 
 guest 'on_soft_reset = "soft-reset"'
 reboot_into 5
-[ -z "$DM_ARGS" ] || properties restored state
+[ -z "$DM_ARGS" ] || reported restored
 late_announce options

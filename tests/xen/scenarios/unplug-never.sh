@@ -6,5 +6,5 @@
 linux_guest "xen_emul_unplug=never DISKS=sda,sdb $EMULATION" "$EMULATED_NIC" "$NO_NIC_ROM"
 connected
 ready
-properties os announcement connections
+reported os
 emulated 'os'

@@ -7,5 +7,5 @@
 linux_guest "xen_emul_unplug=unnecessary" 'maxmem = 320'
 connected
 ready
-properties os announcement connections
+reported os
 emulated 'os'
