@@ -34,7 +34,6 @@
 #include "hw/xen/interface/hvm/params.h"
 #include "hw/xen/xen_fw_handoff.h"
 #include "xen-handoff-grants.h"
-#include "xen-handoff-guest-log.h"
 #include "hw/xen/xen-handoff-ledger.h"
 #include "xen-handoff-report.h"
 #include "xen-handoff-store.h"
@@ -101,7 +100,7 @@ struct XenFwHandoff {
 
     /* properties */
     uint32_t timeout_ms;
-    bool scrub_grants, log_guest;
+    bool scrub_grants;
 
     XenFwHandoffState state;
     /* latched by the first announcement since reset, and migrated */
@@ -136,7 +135,6 @@ struct XenFwHandoff {
     /* what is told */
     uint32_t followed;          /* by which kinds, after the announcement */
     XenHandoffReport report;
-    XenHandoffGuestLog guest_log;
 };
 
 /* --- looking at the guest ------------------------------------------------ */
@@ -755,9 +753,6 @@ static void take_write(XenFwHandoff *s, Kind kind, const XenPlatformWrite *w)
     } else {
         announce(s, kind, w->addr, w->val);
     }
-    if (kind == KIND_LOG && s->log_guest) {
-        xen_handoff_guest_log_byte(&s->guest_log, w->val);
-    }
 }
 
 static void held_write_free(HeldWrite *held)
@@ -903,7 +898,6 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     g_queue_clear_full(&s->held, (GDestroyNotify)held_write_free);
     xen_guest_ops->vcpu_release();
     disarm(s);
-    xen_handoff_guest_log_end(&s->guest_log);
     xen_handoff_report_reset(&s->report);
     s->followed = 0;
     /* Unless it was saved armed, what is restored was handed off before */
@@ -990,7 +984,6 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
         s->callback.notify = callback_set;
         xen_guest_ops->add_callback_notifier(&s->callback);
     }
-    xen_handoff_guest_log_init(&s->guest_log);
     s->machine_done.notify = xen_fw_handoff_machine_done;
     qemu_add_machine_init_done_notifier(&s->machine_done);
     qemu_add_vm_change_state_handler(xen_fw_handoff_vm_state, s);
@@ -1018,27 +1011,7 @@ XenFwHandoffInfo *qmp_query_xen_fw_handoff(Error **errp)
 static const Property xen_fw_handoff_properties[] = {
     DEFINE_PROP_UINT32("timeout-ms", XenFwHandoff, timeout_ms, 2000),
     DEFINE_PROP_BOOL("scrub-grants", XenFwHandoff, scrub_grants, true),
-    DEFINE_PROP_BOOL("guest-log", XenFwHandoff, log_guest, true),
 };
-
-static const struct {
-    const char *name, *description;
-} descriptions[] = {
-    { "timeout-ms", "How long a handoff may take, in milliseconds, without "
-      "the time that disks of this process need to drain" },
-    { "scrub-grants", "Clear the firmware's entries in the grant table" },
-    { "guest-log", "Log what the guest's drivers write to port 0x12" },
-};
-
-static void xen_fw_handoff_init(Object *obj)
-{
-    XenHandoffGuestLog *log = &XEN_FW_HANDOFF(obj)->guest_log;
-
-    object_property_add_uint64_ptr(obj, "guest-lines", &log->lines,
-                                   OBJ_PROP_FLAG_READ);
-    object_property_add_uint64_ptr(obj, "guest-lines-dropped", &log->dropped,
-                                   OBJ_PROP_FLAG_READ);
-}
 
 static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
 {
@@ -1052,10 +1025,11 @@ static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     rc->phases.exit = xen_fw_handoff_reset_exit;
     device_class_set_props(dc, xen_fw_handoff_properties);
-    for (size_t i = 0; i < ARRAY_SIZE(descriptions); i++) {
-        object_class_property_set_description(klass, descriptions[i].name,
-                                              descriptions[i].description);
-    }
+    object_class_property_set_description(klass, "timeout-ms",
+        "How long a handoff may take, in milliseconds, without the time that "
+        "disks of this process need to drain");
+    object_class_property_set_description(klass, "scrub-grants",
+        "Clear the firmware's entries in the grant table");
 }
 
 static const TypeInfo xen_fw_handoff_types[] = {
@@ -1063,7 +1037,6 @@ static const TypeInfo xen_fw_handoff_types[] = {
         .name = TYPE_XEN_FW_HANDOFF,
         .parent = TYPE_DEVICE,
         .instance_size = sizeof(XenFwHandoff),
-        .instance_init = xen_fw_handoff_init,
         .class_init = xen_fw_handoff_class_init,
     },
 };

@@ -87,13 +87,12 @@ typedef struct Fuzz {
     bool tame;                  /* nobody writes nonsense to local devices */
 
     /* the device's options and the loopback's */
-    bool scrub, guest_log, callback_notifier;
+    bool scrub, callback_notifier;
 
     const char *param;
     unsigned int asked;         /* teardowns since the last reset */
     unsigned int grant_version, grant_frames;
     bool fault, faulted;        /* xenstore fails now, or did since the reset */
-    uint64_t log_bytes;
     Told was, is;               /* before an act and now */
     grant_entry_v1_t *grants;   /* before an act */
     GArray *kept;               /* of Kept */
@@ -389,7 +388,6 @@ static void look_now(Fuzz *f)
     static const char *const states[] = { "inert", "armed", "done" };
     QDict *info = qxen_handoff_query(f->qts);
     Told *is = &f->is;
-    uint64_t lines;
 
     g_free(is->state);
     g_free(is->announcement);
@@ -403,9 +401,6 @@ static void look_now(Fuzz *f)
     g_assert_true(is->counter[DURATION] || f->faulted || !sum_of_results(is));
     check_connections(f, info);
     qobject_unref(info);
-    lines = qxen_handoff_guest_lines(f->qts, "guest-lines") +
-            qxen_handoff_guest_lines(f->qts, "guest-lines-dropped");
-    g_assert_cmpuint(lines, <=, f->guest_log ? f->log_bytes : 0);
 }
 
 static void keep_grant(Fuzz *f, uint32_t ref)
@@ -900,12 +895,6 @@ static const uint32_t numbers[] = {
 static void access_port(Fuzz *f, bool write, unsigned int addr,
                         unsigned int size, uint32_t value)
 {
-    /*
-     * What begins below xen-platform's ports is split there, until QEMU 11.0:
-     * of a dword at 0x0f there come a word at 0x10 and a byte at 0x12.
-     */
-    f->log_bytes += write && (size == 1 ? addr == 0x12
-                                        : addr < 0x10 && addr + size > 0x12);
     if (write) {
         qxen_out(f->qts, size, addr, value);
     } else if (size == 1) {
@@ -1381,7 +1370,6 @@ static Fuzz *fuzz_new(GRand *r)
 
     f->tame = percent(r, 25);
     f->scrub = percent(r, 90);
-    f->guest_log = percent(r, 80);
     f->callback_notifier = percent(r, 25);
     f->param = "0";
     f->grant_version = 1;
@@ -1392,7 +1380,8 @@ static Fuzz *fuzz_new(GRand *r)
     f->disk[1] = qxen_temp_disk();
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM, 0, f->wire), ==, 0);
     f->g = qxen_machine_start(
-        QXEN_HANDOFF ",timeout-ms=50,scrub-grants=%s,guest-log=%s "
+        QXEN_HANDOFF ",timeout-ms=50,scrub-grants=%s "
+        "-global xen-platform.guest-log=on "
         "-global xen-loopback.callback-notifier=%s -object iothread,id=io0 "
         "-blockdev driver=file,filename=%s,node-name=d0,read-only=on "
         "-device xen-disk,drive=d0,vdev=xvda "
@@ -1403,8 +1392,7 @@ static Fuzz *fuzz_new(GRand *r)
         "-netdev dgram,id=n0,local.type=fd,local.str=%d "
         "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 "
         "-chardev null,id=c1 -device xen-console,chardev=c1,idx=1",
-        f->scrub ? "on" : "off", f->guest_log ? "on" : "off",
-        f->callback_notifier ? "on" : "off", f->disk[0], f->disk[1],
+        f->scrub ? "on" : "off", f->callback_notifier ? "on" : "off", f->disk[0], f->disk[1],
         f->wire[1]);
     f->qts = f->g->qts;
     qtest_add_abrt_handler(on_abort, f);

@@ -398,7 +398,7 @@ def evidence(directory):
             read(directory / 'scenario.log'))), None),
         'dm_log': [line for log in ('refused.log', 'qemu-dm.log')
                    for line in read(directory / log).splitlines()
-                   if 'xen-fw-handoff:' in line],
+                   if re.search('xen-fw-handoff:|xen-platform: guest:', line)],
         # seen where a scenario has switched tracing on
         # how long the OS's announcement took, and what it did
         'handoff_seconds': end - begin if begin and end else None,

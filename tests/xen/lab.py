@@ -61,7 +61,8 @@ def default_timeout(names):
 
 
 # time runs slower here than on real hardware, and never the same
-WITH_DEVICE = '-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000'
+WITH_DEVICE = ('-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000 '
+               '-global xen-platform.guest-log=on')
 
 # C's, and OCaml's, which Debian's dom0 has by default
 XENSTOREDS = 'xenstored', 'oxenstored'

@@ -55,20 +55,6 @@ int64_t qxen_handoff_count(QTestState *qts, const char *name)
     return count;
 }
 
-uint64_t qxen_handoff_guest_lines(QTestState *qts, const char *name)
-{
-    QObject *value = returned(qtest_qmp(qts, "{'execute': 'qom-get',"
-                                        " 'arguments': {"
-                                        "  'path': '/machine/peripheral/ho',"
-                                        "  'property': %s}}", name));
-    uint64_t count;
-
-    g_assert_nonnull(value);
-    count = qnum_get_uint(qobject_to(QNum, value));
-    qobject_unref(value);
-    return count;
-}
-
 bool qxen_handoff_is_armed(QTestState *qts)
 {
     QObject *state = qxen_handoff_get(qts, "state");

@@ -52,15 +52,6 @@ char *qxen_handoff_string(QTestState *qts, const char *name);
 int64_t qxen_handoff_count(QTestState *qts, const char *name);
 
 /**
- * qxen_handoff_guest_lines:
- * @qts: a QEMU with the device
- * @name: "guest-lines" or "guest-lines-dropped"
- *
- * Returns: how many lines of the guest's were logged, or were not
- */
-uint64_t qxen_handoff_guest_lines(QTestState *qts, const char *name);
-
-/**
  * qxen_handoff_is_armed:
  * @qts: a QEMU
  *
