@@ -8,10 +8,10 @@
  * goes on it closes from this side what the firmware has left.  The vCPU is
  * held meanwhile, QEMU is not.
  *
- * Whose a connection is, the ledger knows (xen-handoff-ledger.c); how a backend
- * is made to let go, the teardown (xen-handoff-teardown.c).  A write to port
- * 0x10 takes this way: platform_written(), announce(), begin_handoff() and, when
- * the teardown is done, end_handoff().
+ * Whose a connection is, the ledger knows (xen_fw_handoff_ledger.c); how a
+ * backend is made to let go, the teardown (xen_fw_handoff_teardown.c).  A write
+ * to port 0x10 takes this way: platform_written(), announce(), begin_handoff()
+ * and, when the teardown is done, end_handoff().
  * docs/specs/xen-fw-handoff.rst says what the guest can rely on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -33,11 +33,11 @@
 #include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/hvm/params.h"
 #include "hw/xen/xen_fw_handoff.h"
-#include "xen-handoff-grants.h"
-#include "hw/xen/xen-handoff-ledger.h"
-#include "xen-handoff-report.h"
-#include "xen-handoff-store.h"
-#include "xen-handoff-teardown.h"
+#include "xen_fw_handoff_grants.h"
+#include "hw/xen/xen_fw_handoff_ledger.h"
+#include "xen_fw_handoff_report.h"
+#include "xen_fw_handoff_xenstore.h"
+#include "xen_fw_handoff_teardown.h"
 #include "migration/vmstate.h"
 #include "system/reset.h"
 #include "system/runstate.h"
@@ -63,7 +63,7 @@
 /*
  * How long the guest can make us look at its frontends: us per second in the
  * long run, in slices of so many ms, and ms for one look at a frontend that has
- * more than XEN_HANDOFF_USUAL_KEYS.  An ordinary frontend
+ * more than XEN_FW_HANDOFF_USUAL_KEYS.  An ordinary frontend
  * takes half a millisecond, as which each look counts at least, and firmware
  * connects each once.  However fast a guest writes, and however busy that keeps
  * xenstored, QEMU's main loop has time for others.
@@ -109,60 +109,60 @@ struct XenFwHandoff {
     Notifier machine_done, written, callback;
 
     /* while armed: from reset to the announcement */
-    XenHandoffStore store;
+    XenFwHandoffXs store;
     struct qemu_xs_watch *watch;
-    XenHandoffLedger *ledger;
-    GHashTable *told;           /* frontends whose connection was logged */
+    XenFwHandoffLedger *ledger;
+    GHashTable *logged;         /* frontends whose connection was logged */
     GHashTable *changed;        /* directories that are to be looked at */
     QEMUTimer *look_timer;      /* runs while they have to wait */
     bool lost;                  /* the connection to xenstore */
     RateLimit look_limit;
-    XenHandoffTable table;
-    XenHandoffGrants *grants;   /* as last seen without an OS */
+    XenFwHandoffTable table;
+    XenFwHandoffGrants *grants; /* as last seen without an OS */
     uint8_t seeded;             /* the toolstack's, by reference */
     QEMUTimer *param_timer;     /* runs while the firmware is connected */
     unsigned int requests;      /* of the firmware */
     bool restored;              /* decide once the guest goes on */
 
     /* while handing off */
-    XenHandoffOs os;            /* as it began */
+    XenFwHandoffOs os;          /* as it began */
     bool announced;             /* by an OS; else the firmware asked for it */
     bool xenstore_reset;        /* to be ended */
-    GPtrArray *tasks;           /* of XenHandoffTask */
-    XenHandoffTeardown *teardown;
+    GPtrArray *tasks;           /* of XenFwHandoffTask */
+    XenFwHandoffTeardown *teardown;
     GQueue held;                /* of HeldWrite: what vCPUs wait with */
 
     /* what is told */
     uint32_t followed;          /* by which kinds, after the announcement */
-    XenHandoffReport report;
+    XenFwHandoffReport report;
 };
 
 /* --- looking at the guest ------------------------------------------------ */
 
-static XenHandoffOs read_os(Error **errp)
+static XenFwHandoffOs read_os(Error **errp)
 {
     uint64_t value;
     int rc = xen_guest_ops->hvm_param_get(HVM_PARAM_CALLBACK_IRQ, &value);
 
     if (rc < 0) {
         error_setg_errno(errp, -rc, "cannot read HVM_PARAM_CALLBACK_IRQ");
-        return XEN_HANDOFF_OS_UNKNOWN;
+        return XEN_FW_HANDOFF_OS_UNKNOWN;
     }
-    return value ? XEN_HANDOFF_OS_PRESENT : XEN_HANDOFF_OS_ABSENT;
+    return value ? XEN_FW_HANDOFF_OS_PRESENT : XEN_FW_HANDOFF_OS_ABSENT;
 }
 
 /*
  * All grants that there are belong to the firmware if no OS is there even
  * afterwards.  Returns whether one is.
  */
-static XenHandoffOs record_grants(XenFwHandoff *s)
+static XenFwHandoffOs record_grants(XenFwHandoff *s)
 {
-    g_autoptr(XenHandoffGrants) grants =
-        s->scrub_grants ? xen_handoff_grants_record(&s->table, s->grants)
+    g_autoptr(XenFwHandoffGrants) grants =
+        s->scrub_grants ? xen_fw_handoff_grants_record(&s->table, s->grants)
                         : NULL;
-    XenHandoffOs os = read_os(NULL);
+    XenFwHandoffOs os = read_os(NULL);
 
-    if (os == XEN_HANDOFF_OS_ABSENT && grants) {
+    if (os == XEN_FW_HANDOFF_OS_ABSENT && grants) {
         g_clear_pointer(&s->grants, g_array_unref);
         s->grants = g_steal_pointer(&grants);
     }
@@ -179,7 +179,7 @@ static void set_state(XenFwHandoff *s, XenFwHandoffState state)
 /* The toolstack's node.  Not while the guest waits, if it can be later. */
 static void publish(XenFwHandoff *s)
 {
-    xen_handoff_report_state(&s->report, s->state);
+    xen_fw_handoff_report_state(&s->report, s->state);
 }
 
 /* --- the ledger's watch -------------------------------------------------- */
@@ -191,27 +191,28 @@ static void schedule_poll(XenFwHandoff *s)
               qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + POLL_PARAM_MS);
 }
 
-static void see_frontend(const char *name, void *opaque)
+static void frontend_changed(const char *name, void *opaque)
 {
     XenFwHandoff *s = opaque;
-    XenHandoffSighting *seen = xen_handoff_look(&s->store, name, s->ledger,
-                                                XEN_HANDOFF_LOOK_WATCH);
+    XenFwHandoffSnapshot *seen = xen_fw_handoff_read_frontend(
+        &s->store, name, s->ledger, XEN_FW_HANDOFF_READ_WATCH);
     enum xenbus_state state = seen->state;
     bool connected = state == XenbusStateInitialised ||
                      state == XenbusStateConnected;
-    XenHandoffOs os;
+    XenFwHandoffLedgerOwner owner;
+    XenFwHandoffOs os;
 
     if (connected) {
-        xen_handoff_table_refresh(&s->table, NULL);
+        xen_fw_handoff_table_refresh(&s->table, NULL);
     }
     os = connected ? record_grants(s) : read_os(NULL);
-    trace_xen_fw_handoff_saw(name, xen_handoff_state_name(state), os);
-    if (xen_handoff_ledger_saw(s->ledger, name, seen, os) ==
-        XEN_HANDOFF_FIRMWARE && connected &&
-        g_hash_table_add(s->told, g_strdup(name))) {
-        xen_handoff_say(&s->report, "%s: connected by the firmware", name);
+    trace_xen_fw_handoff_saw(name, xen_fw_handoff_state_name(state), os);
+    owner = xen_fw_handoff_ledger_update(s->ledger, name, seen, os);
+    if (owner == XEN_FW_HANDOFF_FIRMWARE && connected &&
+        g_hash_table_add(s->logged, g_strdup(name))) {
+        xen_fw_handoff_say(&s->report, "%s: connected by the firmware", name);
     }
-    if (!xen_handoff_ledger_connections(s->ledger)) {
+    if (!xen_fw_handoff_ledger_connections(s->ledger)) {
         timer_del(s->param_timer);
     } else if (!xen_guest_ops->add_callback_notifier &&
                !timer_pending(s->param_timer)) {
@@ -242,11 +243,11 @@ static void look_at(XenFwHandoff *s, const char *dir)
 
     free(keys);
     if (!keys && errno == ENOENT) {
-        xen_handoff_ledger_gone(s->ledger, dir);
+        xen_fw_handoff_ledger_remove(s->ledger, dir);
     } else if (!keys && xenstore_is_lost(s)) {
         s->lost = true;
     } else if (strchr(dir, '/')) {
-        see_frontend(dir, s);
+        frontend_changed(dir, s);
     }
 }
 
@@ -295,7 +296,7 @@ static void device_changed(void *opaque, const char *path)
     }
     part = g_strsplit(below, "/", 4); /* class, id, key */
     if (g_strv_length(part) >= 2 &&
-        !xen_handoff_is_frontend(part[0], part[1])) {
+        !xen_fw_handoff_is_frontend(part[0], part[1])) {
         return;
     }
     if (g_strv_length(part) < 3) {
@@ -303,11 +304,11 @@ static void device_changed(void *opaque, const char *path)
     } else {
         name = g_strdup_printf("%s/%s", part[0], part[1]);
         if (strcmp(part[2], "state") &&
-            xen_handoff_ledger_knows(s->ledger, name)) {
+            xen_fw_handoff_ledger_has(s->ledger, name)) {
             return;
         }
     }
-    if (g_hash_table_size(s->changed) >= XEN_HANDOFF_MAX_FRONTENDS) {
+    if (g_hash_table_size(s->changed) >= XEN_FW_HANDOFF_MAX_FRONTENDS) {
         return;
     }
     g_hash_table_add(s->changed, g_steal_pointer(&name));
@@ -328,11 +329,11 @@ static void disarm(XenFwHandoff *s)
     }
     g_clear_pointer(&s->store.xsh, qemu_xen_xs_close);
     g_clear_pointer(&s->store.root, g_free);
-    g_clear_pointer(&s->ledger, xen_handoff_ledger_free);
-    g_clear_pointer(&s->told, g_hash_table_unref);
+    g_clear_pointer(&s->ledger, xen_fw_handoff_ledger_free);
+    g_clear_pointer(&s->logged, g_hash_table_unref);
     g_clear_pointer(&s->changed, g_hash_table_unref);
     g_clear_pointer(&s->grants, g_array_unref);
-    xen_handoff_table_unmap(&s->table);
+    xen_fw_handoff_table_unmap(&s->table);
 }
 
 /* Everything that a handoff will need, read once: the guest has not run yet */
@@ -345,15 +346,15 @@ static bool try_arm(XenFwHandoff *s, const char *domain, Error **errp)
         error_setg_errno(errp, errno, "cannot open xenstore");
         return false;
     }
-    if (read_os(errp) == XEN_HANDOFF_OS_UNKNOWN) {
+    if (read_os(errp) == XEN_FW_HANDOFF_OS_UNKNOWN) {
         return false;
     }
     trace_xen_fw_handoff_watch(s->store.root);
     s->watch = xs_node_watch(s->store.xsh, domain, "device", device_changed,
                              s, errp);
     /* Now, not at the watch's first event */
-    return s->watch && xen_handoff_for_each_frontend(&s->store,
-                                                     see_frontend, s, errp);
+    return s->watch && xen_fw_handoff_for_each_frontend(
+                           &s->store, frontend_changed, s, errp);
 }
 
 static void look_again(void *opaque)
@@ -364,8 +365,9 @@ static void look_again(void *opaque)
         return;                 /* end_handoff() comes back to it */
     }
     if (s->lost) {
-        xen_handoff_warn(&s->report, "inert, connections of the firmware will "
-                         "stay: the connection to xenstore is lost");
+        xen_fw_handoff_warn(&s->report,
+                            "inert, connections of the firmware will "
+                            "stay: the connection to xenstore is lost");
         disarm(s);
         set_state(s, XEN_FW_HANDOFF_STATE_INERT);
         publish(s);
@@ -382,12 +384,13 @@ static void arm(XenFwHandoff *s)
     s->requests = 0;
     s->lost = false;
     s->store.root = g_strdup_printf("%s/device", domain);
-    s->ledger = xen_handoff_ledger_new();
-    s->told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    s->ledger = xen_fw_handoff_ledger_new();
+    s->logged = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     s->changed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     if (!try_arm(s, domain, &err)) {
-        xen_handoff_warn(&s->report, "inert, connections of the firmware will "
-                         "stay: %s", error_get_pretty(err));
+        xen_fw_handoff_warn(&s->report,
+                            "inert, connections of the firmware will stay: %s",
+                            error_get_pretty(err));
         error_free(err);
         disarm(s);
         set_state(s, XEN_FW_HANDOFF_STATE_INERT);
@@ -396,19 +399,20 @@ static void arm(XenFwHandoff *s)
     }
     set_state(s, XEN_FW_HANDOFF_STATE_ARMED);
     publish(s);
-    xen_handoff_say(&s->report, "armed for domain %u", xen_domid);
-    if (s->scrub_grants && !xen_handoff_table_refresh(&s->table, &err)) {
-        xen_handoff_warn(&s->report, "grants: those of the firmware will "
-                         "stay: %s", error_get_pretty(err));
+    xen_fw_handoff_say(&s->report, "armed for domain %u", xen_domid);
+    if (s->scrub_grants && !xen_fw_handoff_table_refresh(&s->table, &err)) {
+        xen_fw_handoff_warn(&s->report,
+                            "grants: those of the firmware will stay: %s",
+                            error_get_pretty(err));
         g_clear_pointer(&err, error_free);
     }
-    s->seeded = xen_handoff_grants_seeded(&s->table);
+    s->seeded = xen_fw_handoff_grants_seeded(&s->table);
     trace_xen_fw_handoff_tell(domain, XEN_FW_HANDOFF_FEATURE);
     xs_node_printf(s->store.xsh, XBT_NULL, domain, XEN_FW_HANDOFF_FEATURE,
                    &err, "1");
     if (err) {
-        xen_handoff_warn(&s->report, "the firmware is not told: %s",
-                         error_get_pretty(err));
+        xen_fw_handoff_warn(&s->report, "the firmware is not told: %s",
+                            error_get_pretty(err));
         error_free(err);
     }
 }
@@ -418,45 +422,46 @@ static void arm(XenFwHandoff *s)
 static void add_task(const char *name, void *opaque)
 {
     XenFwHandoff *s = opaque;
-    g_autoptr(XenHandoffSighting) seen =
-        xen_handoff_look(&s->store, name, s->ledger,
-                         s->os == XEN_HANDOFF_OS_ABSENT
-                         ? XEN_HANDOFF_LOOK_FIRMWARE : XEN_HANDOFF_LOOK_OS);
-    g_autoptr(GHashTable) rings = xen_handoff_ledger_rings(s->ledger, name,
-                                                           seen);
-    GHashTable *keys = xen_handoff_ledger_toolstack_keys(s->ledger, name);
+    g_autoptr(XenFwHandoffSnapshot) seen =
+        xen_fw_handoff_read_frontend(&s->store, name, s->ledger,
+                                     s->os == XEN_FW_HANDOFF_OS_ABSENT
+                                         ? XEN_FW_HANDOFF_READ_FIRMWARE
+                                         : XEN_FW_HANDOFF_READ_OS);
+    g_autoptr(GHashTable) rings =
+        xen_fw_handoff_ledger_rings(s->ledger, name, seen);
+    GHashTable *keys = xen_fw_handoff_ledger_toolstack_keys(s->ledger, name);
     g_autofree char *backend = NULL;
-    XenHandoffOwner owner;
-    XenHandoffTask *task;
+    XenFwHandoffLedgerOwner owner;
+    XenFwHandoffTask *task;
 
     seen->ring_in_use = g_hash_table_size(rings) &&
-                        xen_handoff_table_refresh(&s->table, NULL) &&
-                        xen_handoff_rings_in_use(&s->table, rings);
-    owner = xen_handoff_ledger_owner(s->ledger, name, seen, s->os);
-    if (owner == XEN_HANDOFF_NONE) {
+                        xen_fw_handoff_table_refresh(&s->table, NULL) &&
+                        xen_fw_handoff_rings_in_use(&s->table, rings);
+    owner = xen_fw_handoff_ledger_owner(s->ledger, name, seen, s->os);
+    if (owner == XEN_FW_HANDOFF_NONE) {
         return;
     }
-    if (owner == XEN_HANDOFF_FIRMWARE) {
-        backend = xen_handoff_trusted_backend(&s->store, name);
+    if (owner == XEN_FW_HANDOFF_FIRMWARE) {
+        backend = xen_fw_handoff_trusted_backend(&s->store, name);
     }
     if (!backend) {
-        xen_handoff_report_skipped(&s->report, name, seen->state, owner);
+        xen_fw_handoff_report_skipped(&s->report, name, seen->state, owner);
         return;
     }
-    task = g_new0(XenHandoffTask, 1);
+    task = g_new0(XenFwHandoffTask, 1);
     task->name = g_strdup(name);
     task->frontend = g_strdup_printf("%s/%s", s->store.root, name);
     task->backend = g_steal_pointer(&backend);
     task->keys = keys ? g_hash_table_ref(keys) : NULL;
     task->rings = g_steal_pointer(&rings);
-    if (s->os == XEN_HANDOFF_OS_PRESENT) {
+    if (s->os == XEN_FW_HANDOFF_OS_PRESENT) {
         task->frontend_state = seen->state;
     }
     g_ptr_array_add(s->tasks, task);
 }
 
 typedef struct BackendDomids {
-    const XenHandoffStore *store;
+    const XenFwHandoffXs *store;
     GHashTable *names;          /* frontends whose backends are in already */
     GHashTable *set;
 } BackendDomids;
@@ -465,7 +470,7 @@ static void add_domid(BackendDomids *domids, const char *backend)
 {
     uint16_t domid;
 
-    if (xen_handoff_backend_domid(backend, &domid)) {
+    if (xen_fw_handoff_backend_domid(backend, &domid)) {
         g_hash_table_add(domids->set, GUINT_TO_POINTER(domid));
     }
 }
@@ -476,7 +481,7 @@ static void add_frontend_domid(const char *name, void *opaque)
     g_autofree char *backend = NULL;
 
     if (!g_hash_table_contains(domids->names, name)) {
-        backend = xen_handoff_trusted_backend(domids->store, name);
+        backend = xen_fw_handoff_trusted_backend(domids->store, name);
     }
     if (backend) {
         add_domid(domids, backend);
@@ -494,34 +499,36 @@ static void scrub_grants(XenFwHandoff *s)
     g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GHashTable) set = g_hash_table_new(NULL, NULL);
     BackendDomids domids = { &s->store, names, set };
-    XenHandoffGrantCount count = { 0 };
-    XenHandoffOs os = s->os;
+    XenFwHandoffGrantCount count = { 0 };
+    XenFwHandoffOs os = s->os;
     Error *err = NULL;
 
     if (!s->scrub_grants) {
         return;
     }
-    if (!xen_handoff_table_refresh(&s->table, &err)) {
-        xen_handoff_warn(&s->report, "grants: those of the firmware are left: "
-                         "%s", error_get_pretty(err));
+    if (!xen_fw_handoff_table_refresh(&s->table, &err)) {
+        xen_fw_handoff_warn(&s->report,
+                            "grants: those of the firmware are left: %s",
+                            error_get_pretty(err));
         error_free(err);
         return;
     }
-    if (os == XEN_HANDOFF_OS_ABSENT) {
+    if (os == XEN_FW_HANDOFF_OS_ABSENT) {
         os = record_grants(s);
     }
-    if (os == XEN_HANDOFF_OS_UNKNOWN || !s->grants) {
+    if (os == XEN_FW_HANDOFF_OS_UNKNOWN || !s->grants) {
         return;
     }
     for (guint i = 0; i < s->tasks->len; i++) {
-        XenHandoffTask *task = g_ptr_array_index(s->tasks, i);
+        XenFwHandoffTask *task = g_ptr_array_index(s->tasks, i);
 
         g_hash_table_add(names, task->name);
         add_domid(&domids, task->backend);
     }
-    xen_handoff_for_each_frontend(&s->store, add_frontend_domid, &domids, NULL);
-    xen_handoff_grants_clear(&s->table, set, s->grants, s->seeded, &count);
-    xen_handoff_report_grants(&s->report, &count);
+    xen_fw_handoff_for_each_frontend(&s->store, add_frontend_domid, &domids,
+                                     NULL);
+    xen_fw_handoff_grants_clear(&s->table, set, s->grants, s->seeded, &count);
+    xen_fw_handoff_report_grants(&s->report, &count);
 }
 
 /*
@@ -535,8 +542,10 @@ static void reset_xenstore(XenFwHandoff *s, int64_t until)
 
     trace_xen_fw_handoff_reset_xenstore(rc);
     if (rc < 0) {
-        xen_handoff_warn(&s->report, "xenstore: the firmware's watches stay, "
-                         "the guest's ring may overflow: %s", strerror(-rc));
+        xen_fw_handoff_warn(&s->report,
+                            "xenstore: the firmware's watches stay, "
+                            "the guest's ring may overflow: %s",
+                            strerror(-rc));
     }
 }
 
@@ -549,7 +558,7 @@ static void drop_handoff(XenFwHandoff *s)
         xen_guest_ops->xenstore_reset_end();
     }
     s->xenstore_reset = false;
-    g_clear_pointer(&s->teardown, xen_handoff_teardown_free);
+    g_clear_pointer(&s->teardown, xen_fw_handoff_teardown_free);
     g_clear_pointer(&s->tasks, g_ptr_array_unref);
 }
 
@@ -558,13 +567,13 @@ static void end_handoff(void *opaque)
     XenFwHandoff *s = opaque;
 
     for (guint i = 0; i < s->tasks->len; i++) {
-        xen_handoff_report_task(&s->report, g_ptr_array_index(s->tasks, i));
+        xen_fw_handoff_report_task(&s->report, g_ptr_array_index(s->tasks, i));
     }
-    if (s->tasks->len || xen_handoff_ledger_was_used(s->ledger)) {
+    if (s->tasks->len || xen_fw_handoff_ledger_ever_connected(s->ledger)) {
         scrub_grants(s);
     }
     drop_handoff(s);
-    xen_handoff_report_done(&s->report);
+    xen_fw_handoff_report_done(&s->report);
     if (s->announced) {
         disarm(s);
         set_state(s, XEN_FW_HANDOFF_STATE_DONE);
@@ -582,19 +591,20 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
     Error *err = NULL;
 
     set_state(s, XEN_FW_HANDOFF_STATE_HANDING_OFF);
-    xen_handoff_report_begin(&s->report);
+    xen_fw_handoff_report_begin(&s->report);
     s->announced = announced;
     s->tasks = g_ptr_array_new_with_free_func(
-        (GDestroyNotify)xen_handoff_task_free);
+        (GDestroyNotify)xen_fw_handoff_task_free);
     s->os = read_os(&err);
     if (err) {
-        xen_handoff_warn(&s->report, "every connection is skipped: %s",
-                         error_get_pretty(err));
+        xen_fw_handoff_warn(&s->report, "every connection is skipped: %s",
+                            error_get_pretty(err));
         g_clear_pointer(&err, error_free);
     }
-    if (!xen_handoff_for_each_frontend(&s->store, add_task, s, &err)) {
-        xen_handoff_warn(&s->report, "connections of the firmware will stay: "
-                         "%s", error_get_pretty(err));
+    if (!xen_fw_handoff_for_each_frontend(&s->store, add_task, s, &err)) {
+        xen_fw_handoff_warn(&s->report,
+                            "connections of the firmware will stay: %s",
+                            error_get_pretty(err));
         error_free(err);
         s->report.now.failed++;
     }
@@ -603,13 +613,13 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
         return;
     }
     /* A firmware that asks for a teardown reads on, and an OS has its own */
-    if (announced && s->os == XEN_HANDOFF_OS_ABSENT &&
+    if (announced && s->os == XEN_FW_HANDOFF_OS_ABSENT &&
         xen_guest_ops->xenstore_reset) {
         s->xenstore_reset = true;
         reset_xenstore(s, start + (int64_t)s->timeout_ms * SCALE_MS / 4);
     }
     spent_ms = (get_clock() - start) / SCALE_MS;
-    s->teardown = xen_handoff_teardown_start(
+    s->teardown = xen_fw_handoff_teardown_start(
         s->store.xsh, &s->table, s->tasks,
         s->timeout_ms - MIN(spent_ms, s->timeout_ms), end_handoff, s);
     publish(s);
@@ -703,7 +713,7 @@ static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint32_t val)
         if (s->store.xsh) {
             what = describe(kind, addr, val);
             trace_xen_fw_handoff_announced(what);
-            xen_handoff_say(&s->report, "announced by %s", what);
+            xen_fw_handoff_say(&s->report, "announced by %s", what);
             s->report.announcement = g_steal_pointer(&what);
             s->followed = BIT(kind) | BIT(KIND_LOG) | BIT(KIND_CALLBACK);
             begin_handoff(s, true);
@@ -711,7 +721,7 @@ static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint32_t val)
     } else if (s->report.announcement && !(s->followed & BIT(kind))) {
         s->followed |= BIT(kind);
         what = describe(kind, addr, val);
-        xen_handoff_say(&s->report, "followed by %s", what);
+        xen_fw_handoff_say(&s->report, "followed by %s", what);
     }
 }
 
@@ -726,13 +736,16 @@ static void firmware_request(XenFwHandoff *s)
     }
     trace_xen_fw_handoff_request(s->requests);
     if (s->requests++ == MAX_REQUESTS) {
-        xen_handoff_warn(&s->report, "the firmware has asked for %u teardowns, "
-                         "no more are done", MAX_REQUESTS);
-    } else if (read_os(NULL) != XEN_HANDOFF_OS_ABSENT) {
-        xen_handoff_say(&s->report, "the firmware's request is ignored: an OS "
-                        "is running");
+        xen_fw_handoff_warn(&s->report,
+                            "the firmware has asked for %u teardowns, "
+                            "no more are done",
+                            MAX_REQUESTS);
+    } else if (read_os(NULL) != XEN_FW_HANDOFF_OS_ABSENT) {
+        xen_fw_handoff_say(&s->report,
+                           "the firmware's request is ignored: an OS "
+                           "is running");
     } else {
-        xen_handoff_say(&s->report, "the firmware asks for a teardown");
+        xen_fw_handoff_say(&s->report, "the firmware asks for a teardown");
         begin_handoff(s, false);
     }
 }
@@ -837,7 +850,7 @@ static void poll_param(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
-    if (record_grants(s) == XEN_HANDOFF_OS_PRESENT &&
+    if (record_grants(s) == XEN_FW_HANDOFF_OS_PRESENT &&
         s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         announce(s, KIND_CALLBACK, 0, 0);
     } else {
@@ -856,7 +869,7 @@ static void callback_set(Notifier *n, void *data)
     const XenPlatformWrite none = { NULL };
 
     if (s->state == XEN_FW_HANDOFF_STATE_ARMED) {
-        xen_handoff_table_refresh(&s->table, NULL);
+        xen_fw_handoff_table_refresh(&s->table, NULL);
         record_grants(s);
     }
     take_or_hold(s, KIND_CALLBACK, &none);
@@ -898,7 +911,7 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     g_queue_clear_full(&s->held, (GDestroyNotify)held_write_free);
     xen_guest_ops->vcpu_release();
     disarm(s);
-    xen_handoff_report_reset(&s->report);
+    xen_fw_handoff_report_reset(&s->report);
     s->followed = 0;
     /* Unless it was saved armed, what is restored was handed off before */
     s->restored = type == RESET_TYPE_SNAPSHOT_LOAD ||
@@ -925,10 +938,10 @@ static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
         return;
     }
     s->restored = false;
-    s->done = s->done || read_os(NULL) != XEN_HANDOFF_OS_ABSENT;
+    s->done = s->done || read_os(NULL) != XEN_FW_HANDOFF_OS_ABSENT;
     if (s->done) {
-        xen_handoff_say(&s->report, "not armed: the guest is restored, its "
-                        "connections are its OS's");
+        xen_fw_handoff_say(&s->report, "not armed: the guest is restored, its "
+                                       "connections are its OS's");
     } else {
         arm(s);
     }
@@ -1005,7 +1018,7 @@ XenFwHandoffInfo *qmp_query_xen_fw_handoff(Error **errp)
     if (s->changed && s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         look_at_changed(s, false);
     }
-    return xen_handoff_report_info(&s->report, s->state, s->ledger);
+    return xen_fw_handoff_report_info(&s->report, s->state, s->ledger);
 }
 
 static const Property xen_fw_handoff_properties[] = {

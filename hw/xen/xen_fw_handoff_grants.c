@@ -15,7 +15,7 @@
 #include "hw/xen/xen.h"
 #include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/grant_table.h"
-#include "xen-handoff-grants.h"
+#include "xen_fw_handoff_grants.h"
 #include "trace.h"
 
 #define PAGE_ENTRIES (XEN_PAGE_SIZE / sizeof(grant_entry_v1_t))
@@ -30,7 +30,7 @@ typedef union Entry {
 
 QEMU_BUILD_BUG_ON(sizeof(Entry) != sizeof(uint64_t));
 
-bool xen_handoff_table_refresh(XenHandoffTable *table, Error **errp)
+bool xen_fw_handoff_table_refresh(XenFwHandoffTable *table, Error **errp)
 {
     unsigned int version, frames;
     void *map;
@@ -45,11 +45,11 @@ bool xen_handoff_table_refresh(XenHandoffTable *table, Error **errp)
         error_setg(errp, "the guest's grant table has version %u", version);
         return false;
     }
-    frames = MIN(frames, XEN_HANDOFF_MAX_GRANT_FRAMES);
+    frames = MIN(frames, XEN_FW_HANDOFF_MAX_GRANT_FRAMES);
     if (frames == table->frames) {
         return true;
     }
-    xen_handoff_table_unmap(table);
+    xen_fw_handoff_table_unmap(table);
     if (!frames) {
         return true;            /* nothing has been granted yet */
     }
@@ -59,16 +59,16 @@ bool xen_handoff_table_refresh(XenHandoffTable *table, Error **errp)
         error_setg_errno(errp, errno, "cannot map the guest's grant table");
         return false;
     }
-    *table = (XenHandoffTable) { map, frames, frames * PAGE_ENTRIES };
+    *table = (XenFwHandoffTable) { map, frames, frames * PAGE_ENTRIES };
     return true;
 }
 
-void xen_handoff_table_unmap(XenHandoffTable *table)
+void xen_fw_handoff_table_unmap(XenFwHandoffTable *table)
 {
     if (table->entry) {
         xen_guest_ops->grant_table_unmap(table->entry, table->frames);
     }
-    *table = (XenHandoffTable) { NULL };
+    *table = (XenFwHandoffTable) { NULL };
 }
 
 static bool is_access(Entry e)
@@ -76,12 +76,12 @@ static bool is_access(Entry e)
     return (e.v1.flags & GTF_type_mask) == GTF_permit_access;
 }
 
-static Entry read_entry(const XenHandoffTable *table, uint32_t ref)
+static Entry read_entry(const XenFwHandoffTable *table, uint32_t ref)
 {
     return (Entry) { .raw = qatomic_read__nocheck(&table->entry[ref]) };
 }
 
-bool xen_handoff_table_in_use(const XenHandoffTable *table, uint32_t ref)
+bool xen_fw_handoff_table_in_use(const XenFwHandoffTable *table, uint32_t ref)
 {
     Entry e;
 
@@ -92,10 +92,10 @@ bool xen_handoff_table_in_use(const XenHandoffTable *table, uint32_t ref)
     return is_access(e) && e.v1.flags & IN_USE;
 }
 
-XenHandoffGrants *xen_handoff_grants_record(const XenHandoffTable *table,
-                                            const XenHandoffGrants *before)
+XenFwHandoffGrants *xen_fw_handoff_grants_record(
+    const XenFwHandoffTable *table, const XenFwHandoffGrants *before)
 {
-    XenHandoffGrants *record;
+    XenFwHandoffGrants *record;
 
     if (before && before->len == table->entries &&
         (!before->len || !memcmp(before->data, table->entry,
@@ -107,7 +107,7 @@ XenHandoffGrants *xen_handoff_grants_record(const XenHandoffTable *table,
     return record;
 }
 
-uint8_t xen_handoff_grants_seeded(const XenHandoffTable *table)
+uint8_t xen_fw_handoff_grants_seeded(const XenFwHandoffTable *table)
 {
     uint8_t seeded = 0;
 
@@ -119,7 +119,8 @@ uint8_t xen_handoff_grants_seeded(const XenHandoffTable *table)
 }
 
 /* Whether a backend uses the entry or not, is it the one that was recorded? */
-static bool recorded(const XenHandoffGrants *record, unsigned int ref, Entry e)
+static bool recorded(const XenFwHandoffGrants *record, unsigned int ref,
+                     Entry e)
 {
     Entry was;
 
@@ -132,12 +133,13 @@ static bool recorded(const XenHandoffGrants *record, unsigned int ref, Entry e)
     return was.raw == e.raw;
 }
 
-void xen_handoff_grants_clear(const XenHandoffTable *table, GHashTable *domids,
-                              const XenHandoffGrants *record, uint8_t seeded,
-                              XenHandoffGrantCount *count)
+void xen_fw_handoff_grants_clear(const XenFwHandoffTable *table,
+                                 GHashTable *domids,
+                                 const XenFwHandoffGrants *record,
+                                 uint8_t seeded, XenFwHandoffGrantCount *count)
 {
-    for (unsigned int ref = XEN_HANDOFF_FIRST_GRANT;
-         ref < table->entries; ref++) {
+    for (unsigned int ref = XEN_FW_HANDOFF_FIRST_GRANT; ref < table->entries;
+         ref++) {
         Entry e = read_entry(table, ref);
 
         if ((ref < GNTTAB_NR_RESERVED_ENTRIES && seeded & BIT(ref)) ||

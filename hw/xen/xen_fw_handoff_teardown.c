@@ -17,8 +17,8 @@
 #include "qemu/timer.h"
 #include "qemu/main-loop.h"
 #include "hw/xen/xen-bus-helper.h"
-#include "xen-handoff-store.h"
-#include "xen-handoff-teardown.h"
+#include "xen_fw_handoff_xenstore.h"
+#include "xen_fw_handoff_teardown.h"
 #include "trace.h"
 
 /* How often to ask a backend again that has requests under way */
@@ -42,12 +42,12 @@ static const struct {
     { XenbusStateInitialising, XenbusStateInitWait },
 };
 
-struct XenHandoffTeardown {
+struct XenFwHandoffTeardown {
     struct qemu_xs_handle *xsh;
-    XenHandoffTable *table;
+    XenFwHandoffTable *table;
     GPtrArray *tasks;
     uint32_t timeout_ms;
-    XenHandoffTeardownFn *done;
+    XenFwHandoffTeardownFn *done;
     void *opaque;
 
     unsigned int pending;       /* tasks that have not ended */
@@ -64,7 +64,7 @@ static int64_t now(void)
     return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
 }
 
-void xen_handoff_task_free(XenHandoffTask *task)
+void xen_fw_handoff_task_free(XenFwHandoffTask *task)
 {
     g_free(task->name);
     g_free(task->frontend);
@@ -75,9 +75,9 @@ void xen_handoff_task_free(XenHandoffTask *task)
     g_free(task);
 }
 
-static bool is_pending(const XenHandoffTask *task)
+static bool is_pending(const XenFwHandoffTask *task)
 {
-    return task->result == XEN_HANDOFF_RUNNING;
+    return task->result == XEN_FW_HANDOFF_PENDING;
 }
 
 /* --- the frontend --------------------------------------------------------- */
@@ -88,18 +88,18 @@ static bool is_pending(const XenHandoffTask *task)
  * state that is not the one that we know is the OS's word: it resets the
  * frontend itself, or connects it.
  */
-static void check_frontend(XenHandoffTeardown *t, XenHandoffTask *task,
+static void check_frontend(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                            xs_transaction_t tid, Error **errp)
 {
     enum xenbus_state state;
-    int rc = xen_handoff_read_state(t->xsh, tid, task->frontend, &state);
+    int rc = xen_fw_handoff_read_state(t->xsh, tid, task->frontend, &state);
     unsigned int n;
     char **keys;
 
     if (rc == -ENOENT) {
         keys = qemu_xen_xs_directory(t->xsh, tid, task->frontend, &n);
         if (!keys && errno == ENOENT) {
-            task->result = XEN_HANDOFF_GONE;
+            task->result = XEN_FW_HANDOFF_BACKEND_GONE;
             return;
         }
         free(keys); /* one block, the strings included */
@@ -109,11 +109,11 @@ static void check_frontend(XenHandoffTeardown *t, XenHandoffTask *task,
     }
     if (task->frontend_state != XenbusStateUnknown &&
         task->frontend_state != state) {
-        task->result = XEN_HANDOFF_TAKEN;
+        task->result = XEN_FW_HANDOFF_CLAIMED_BY_OS;
     }
 }
 
-static void remove_keys(XenHandoffTeardown *t, XenHandoffTask *task,
+static void remove_keys(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                         xs_transaction_t tid, Error **errp)
 {
     ERRP_GUARD();
@@ -137,7 +137,7 @@ static void remove_keys(XenHandoffTeardown *t, XenHandoffTask *task,
 }
 
 /* One attempt; returns false if another writer came in between */
-static bool try_write_state(XenHandoffTeardown *t, XenHandoffTask *task,
+static bool try_write_state(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                             enum xenbus_state state, bool restore, Error **errp)
 {
     ERRP_GUARD();
@@ -154,7 +154,7 @@ static bool try_write_state(XenHandoffTeardown *t, XenHandoffTask *task,
     }
     if (!*errp && is_pending(task)) {
         trace_xen_fw_handoff_frontend_state(task->name,
-                                            xen_handoff_state_name(state));
+                                            xen_fw_handoff_state_name(state));
         xs_node_printf(t->xsh, tid, task->frontend, "state", errp, "%u", state);
     }
     commit = !*errp && is_pending(task);
@@ -174,7 +174,7 @@ static bool try_write_state(XenHandoffTeardown *t, XenHandoffTask *task,
  * meanwhile been taken by an OS, or has gone, ends the task and nothing is
  * written.  With @restore, keys that the toolstack did not write go as well.
  */
-static void write_state(XenHandoffTeardown *t, XenHandoffTask *task,
+static void write_state(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                         enum xenbus_state state, bool restore, Error **errp)
 {
     for (int i = 0; i < MAX_TRANSACTIONS; i++) {
@@ -190,7 +190,7 @@ static void write_state(XenHandoffTeardown *t, XenHandoffTask *task,
  * The frontend as the toolstack made it.  In one transaction: neither the OS
  * nor a backend sees Initialising together with a ring of the firmware.
  */
-static void restore_frontend(XenHandoffTeardown *t, XenHandoffTask *task)
+static void restore_frontend(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
     write_state(t, task, XenbusStateInitialising, true, &task->error);
     /* Whatever it was, the OS may still be able to use a frontend at rest */
@@ -201,12 +201,12 @@ static void restore_frontend(XenHandoffTeardown *t, XenHandoffTask *task)
 
 /* --- one task ------------------------------------------------------------- */
 
-/* A task that was TAKEN or found its frontend GONE has ended as that */
-static void finish(XenHandoffTeardown *t, XenHandoffTask *task,
-                   XenHandoffResult result)
+/* A task that was CLAIMED_BY_OS or found its frontend GONE has ended as that */
+static void finish(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
+                   XenFwHandoffTaskResult result)
 {
     if (is_pending(task)) {
-        task->result = task->error ? XEN_HANDOFF_FAILED : result;
+        task->result = task->error ? XEN_FW_HANDOFF_FAILED : result;
     }
     task->us = (now() - t->start) / SCALE_US;
     t->pending--;
@@ -216,7 +216,7 @@ static void finish(XenHandoffTeardown *t, XenHandoffTask *task,
  * Some backends do not return to InitWait: Linux scsiback by itself never, and
  * none that the toolstack is about to remove ("online" is 0).
  */
-static bool stays_closed(XenHandoffTeardown *t, const char *backend)
+static bool stays_closed(XenFwHandoffTeardown *t, const char *backend)
 {
     unsigned int online;
 
@@ -226,7 +226,7 @@ static bool stays_closed(XenHandoffTeardown *t, const char *backend)
 }
 
 /* Write what the task's step says; a failure ends the task */
-static void write_step(XenHandoffTeardown *t, XenHandoffTask *task)
+static void write_step(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
     enum xenbus_state state = steps[task->step].frontend;
 
@@ -240,19 +240,20 @@ static void write_step(XenHandoffTeardown *t, XenHandoffTask *task)
         write_state(t, task, state, false, &task->error);
     }
     if (task->error || !is_pending(task)) {
-        finish(t, task, XEN_HANDOFF_FAILED);
+        finish(t, task, XEN_FW_HANDOFF_FAILED);
     }
 }
 
-bool xen_handoff_rings_in_use(const XenHandoffTable *table, GHashTable *rings)
+bool xen_fw_handoff_rings_in_use(const XenFwHandoffTable *table,
+                                 GHashTable *rings)
 {
     GHashTableIter iter;
     gpointer ref;
 
     g_hash_table_iter_init(&iter, rings);
     while (g_hash_table_iter_next(&iter, &ref, NULL)) {
-        if (GPOINTER_TO_UINT(ref) >= XEN_HANDOFF_FIRST_GRANT &&
-            xen_handoff_table_in_use(table, GPOINTER_TO_UINT(ref))) {
+        if (GPOINTER_TO_UINT(ref) >= XEN_FW_HANDOFF_FIRST_GRANT &&
+            xen_fw_handoff_table_in_use(table, GPOINTER_TO_UINT(ref))) {
             return true;
         }
     }
@@ -266,15 +267,15 @@ bool xen_handoff_rings_in_use(const XenHandoffTable *table, GHashTable *rings)
  * state is written.  Which of the keys a backend has believed is its affair: as
  * long as any ring is in use, it is not done.
  */
-static bool holds_rings(XenHandoffTeardown *t, const XenHandoffTask *task)
+static bool holds_rings(XenFwHandoffTeardown *t, const XenFwHandoffTask *task)
 {
     return steps[task->step].frontend == XenbusStateClosed &&
-           xen_handoff_table_refresh(t->table, NULL) &&
-           xen_handoff_rings_in_use(t->table, task->rings);
+           xen_fw_handoff_table_refresh(t->table, NULL) &&
+           xen_fw_handoff_rings_in_use(t->table, task->rings);
 }
 
 /* A backend may be ahead of us: blkback goes from Closing to Closed at once */
-static bool backend_followed(const XenHandoffTask *task)
+static bool backend_followed(const XenFwHandoffTask *task)
 {
     return task->backend_state == task->waiting_for ||
            (task->waiting_for == XenbusStateClosing &&
@@ -282,21 +283,21 @@ static bool backend_followed(const XenHandoffTask *task)
 }
 
 /* Read what the backend does, and go on with the task if it has followed */
-static void advance(XenHandoffTeardown *t, XenHandoffTask *task)
+static void advance(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
-    int rc = xen_handoff_read_state(t->xsh, XBT_NULL, task->backend,
-                                    &task->backend_state);
+    int rc = xen_fw_handoff_read_state(t->xsh, XBT_NULL, task->backend,
+                                       &task->backend_state);
 
     if (rc == -ENOENT) {
         restore_frontend(t, task);
-        finish(t, task, XEN_HANDOFF_GONE);
+        finish(t, task, XEN_FW_HANDOFF_BACKEND_GONE);
         return;
     }
     if (!backend_followed(task)) {
         return;
     }
     trace_xen_fw_handoff_backend_state(
-        task->backend, xen_handoff_state_name(task->backend_state));
+        task->backend, xen_fw_handoff_state_name(task->backend_state));
     task->busy = holds_rings(t, task);
     if (task->busy) {
         trace_xen_fw_handoff_busy(task->backend);
@@ -304,26 +305,26 @@ static void advance(XenHandoffTeardown *t, XenHandoffTask *task)
     }
     t->advanced = true;
     if (++task->step == ARRAY_SIZE(steps)) {
-        finish(t, task, XEN_HANDOFF_DONE);
+        finish(t, task, XEN_FW_HANDOFF_DONE);
     } else {
         write_step(t, task);
     }
 }
 
-static void give_up(XenHandoffTeardown *t, XenHandoffTask *task)
+static void give_up(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
     trace_xen_fw_handoff_hanging(task->backend,
-                                 xen_handoff_state_name(task->waiting_for));
+                                 xen_fw_handoff_state_name(task->waiting_for));
     if (steps[task->step].frontend != XenbusStateInitialising) {
         restore_frontend(t, task);
     }
-    finish(t, task, XEN_HANDOFF_HANGING);
+    finish(t, task, XEN_FW_HANDOFF_TIMED_OUT);
 }
 
 /* --- all of them ---------------------------------------------------------- */
 
 /* When waiting ends: restoring the frontends that are left takes time, too */
-static int64_t waits_until(const XenHandoffTeardown *t)
+static int64_t waits_until(const XenFwHandoffTeardown *t)
 {
     int64_t reserve = t->pending * (int64_t)RESTORE_US * SCALE_US;
 
@@ -334,11 +335,11 @@ static int64_t waits_until(const XenHandoffTeardown *t)
  * The end comes from the timer, too: who is told of it frees the teardown, and
  * may close the handle whose watch we are called from.
  */
-static void schedule(XenHandoffTeardown *t)
+static void schedule(XenFwHandoffTeardown *t)
 {
     t->wake = t->pending ? waits_until(t) : 0;
     for (guint i = 0; i < t->tasks->len && t->pending; i++) {
-        XenHandoffTask *task = g_ptr_array_index(t->tasks, i);
+        XenFwHandoffTask *task = g_ptr_array_index(t->tasks, i);
 
         if (is_pending(task) && task->busy) {
             t->wake = MIN(t->wake, now() + BUSY_MS * SCALE_MS);
@@ -350,11 +351,11 @@ static void schedule(XenHandoffTeardown *t)
 
 static void backend_changed(void *opaque, const char *path)
 {
-    XenHandoffTeardown *t = opaque;
+    XenFwHandoffTeardown *t = opaque;
     g_autofree char *backend =
         g_str_has_suffix(path, "/state") ? g_path_get_dirname(path)
                                          : g_strdup(path); /* is it gone? */
-    XenHandoffTask *task = g_hash_table_lookup(t->by_backend, backend);
+    XenFwHandoffTask *task = g_hash_table_lookup(t->by_backend, backend);
 
     if (task && is_pending(task)) {
         advance(t, task);
@@ -372,7 +373,7 @@ static void backend_changed(void *opaque, const char *path)
 }
 
 /* A backend that was asked again and is still busy */
-static void ask_again(XenHandoffTeardown *t, XenHandoffTask *task)
+static void ask_again(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
     advance(t, task);
     if (is_pending(task) && task->busy) {
@@ -382,7 +383,7 @@ static void ask_again(XenHandoffTeardown *t, XenHandoffTask *task)
 
 static void teardown_timer(void *opaque)
 {
-    XenHandoffTeardown *t = opaque;
+    XenFwHandoffTeardown *t = opaque;
     int64_t late = now() - t->wake;
 
     /* Not for ever: a task has few steps */
@@ -391,7 +392,7 @@ static void teardown_timer(void *opaque)
     }
     t->advanced = false;
     for (guint i = 0; i < t->tasks->len; i++) {
-        XenHandoffTask *task = g_ptr_array_index(t->tasks, i);
+        XenFwHandoffTask *task = g_ptr_array_index(t->tasks, i);
 
         if (is_pending(task) && now() >= waits_until(t)) {
             give_up(t, task);
@@ -407,7 +408,7 @@ static void teardown_timer(void *opaque)
 }
 
 /* One watch for all backends of a kind, "/local/domain/0/backend/vbd/5" */
-static bool watch_backend(XenHandoffTeardown *t, XenHandoffTask *task)
+static bool watch_backend(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
     g_autofree char *dir = g_path_get_dirname(task->backend);
     struct qemu_xs_watch *watch;
@@ -422,14 +423,11 @@ static bool watch_backend(XenHandoffTeardown *t, XenHandoffTask *task)
     return watch;
 }
 
-XenHandoffTeardown *xen_handoff_teardown_start(struct qemu_xs_handle *xsh,
-                                               XenHandoffTable *table,
-                                               GPtrArray *tasks,
-                                               uint32_t timeout_ms,
-                                               XenHandoffTeardownFn *done,
-                                               void *opaque)
+XenFwHandoffTeardown *xen_fw_handoff_teardown_start(
+    struct qemu_xs_handle *xsh, XenFwHandoffTable *table, GPtrArray *tasks,
+    uint32_t timeout_ms, XenFwHandoffTeardownFn *done, void *opaque)
 {
-    XenHandoffTeardown *t = g_new0(XenHandoffTeardown, 1);
+    XenFwHandoffTeardown *t = g_new0(XenFwHandoffTeardown, 1);
 
     t->xsh = xsh;
     t->table = table;
@@ -447,21 +445,21 @@ XenHandoffTeardown *xen_handoff_teardown_start(struct qemu_xs_handle *xsh,
     t->deadline = t->start + timeout_ms * (int64_t)SCALE_MS;
 
     for (guint i = 0; i < tasks->len; i++) {
-        XenHandoffTask *task = g_ptr_array_index(tasks, i);
+        XenFwHandoffTask *task = g_ptr_array_index(tasks, i);
 
         g_hash_table_insert(t->by_backend, task->backend, task);
         if (watch_backend(t, task)) {
             write_step(t, task);
         } else {
             write_state(t, task, XenbusStateInitialising, true, NULL);
-            finish(t, task, XEN_HANDOFF_FAILED);
+            finish(t, task, XEN_FW_HANDOFF_FAILED);
         }
     }
     schedule(t);
     return t;
 }
 
-void xen_handoff_teardown_free(XenHandoffTeardown *t)
+void xen_fw_handoff_teardown_free(XenFwHandoffTeardown *t)
 {
     GHashTableIter iter;
     gpointer watch;

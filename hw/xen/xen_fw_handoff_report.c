@@ -18,8 +18,8 @@
 #include "hw/xen/xen.h"
 #include "hw/xen/xen-bus-helper.h"
 #include "hw/xen/xen_fw_handoff.h"
-#include "xen-handoff-report.h"
-#include "xen-handoff-store.h"
+#include "xen_fw_handoff_report.h"
+#include "xen_fw_handoff_xenstore.h"
 #include "trace.h"
 
 /*
@@ -32,34 +32,34 @@
 /* About what a line has before our text */
 #define LINE_OVERHEAD 64
 
-/* The ledger's, without XEN_HANDOFF_NONE, which has no connection */
+/* The ledger's, without XEN_FW_HANDOFF_NONE, which has no connection */
 static const XenFwHandoffOwner owners[] = {
-    [XEN_HANDOFF_FIRMWARE] = XEN_FW_HANDOFF_OWNER_FIRMWARE,
-    [XEN_HANDOFF_OS] = XEN_FW_HANDOFF_OWNER_OS,
-    [XEN_HANDOFF_OS_CHANGED] = XEN_FW_HANDOFF_OWNER_OS_CHANGED,
-    [XEN_HANDOFF_UNKNOWN] = XEN_FW_HANDOFF_OWNER_UNKNOWN,
+    [XEN_FW_HANDOFF_FIRMWARE] = XEN_FW_HANDOFF_OWNER_FIRMWARE,
+    [XEN_FW_HANDOFF_OS] = XEN_FW_HANDOFF_OWNER_OS,
+    [XEN_FW_HANDOFF_OS_CHANGED] = XEN_FW_HANDOFF_OWNER_OS_CHANGED,
+    [XEN_FW_HANDOFF_UNKNOWN] = XEN_FW_HANDOFF_OWNER_UNKNOWN,
 };
 
 /*
  * The log is a file of dom0's that nobody else bounds, and every reset of the
  * guest begins anew: a guest must not fill dom0's disk.
  */
-static bool may_say(XenHandoffReport *r, size_t len)
+static bool may_say(XenFwHandoffReport *r, size_t len)
 {
-    if (r->said >= XEN_HANDOFF_LOG_MAX) {
+    if (r->said >= XEN_FW_HANDOFF_LOG_MAX) {
         return false;
     }
     r->said += len + LINE_OVERHEAD;
-    if (r->said >= XEN_HANDOFF_LOG_MAX) {
+    if (r->said >= XEN_FW_HANDOFF_LOG_MAX) {
         warn_report(XEN_FW_HANDOFF_LOG "the log has reached %d KiB, no more is "
-                    "logged: see \"info xen-fw-handoff\"",
-                    XEN_HANDOFF_LOG_MAX / 1024);
+                                       "logged: see \"info xen-fw-handoff\"",
+                    XEN_FW_HANDOFF_LOG_MAX / 1024);
         return false;
     }
     return true;
 }
 
-void xen_handoff_say(XenHandoffReport *r, const char *fmt, ...)
+void xen_fw_handoff_say(XenFwHandoffReport *r, const char *fmt, ...)
 {
     g_autofree char *text = NULL;
     va_list ap;
@@ -72,7 +72,7 @@ void xen_handoff_say(XenHandoffReport *r, const char *fmt, ...)
     }
 }
 
-void xen_handoff_warn(XenHandoffReport *r, const char *fmt, ...)
+void xen_fw_handoff_warn(XenFwHandoffReport *r, const char *fmt, ...)
 {
     g_autofree char *text = NULL;
     va_list ap;
@@ -87,7 +87,7 @@ void xen_handoff_warn(XenHandoffReport *r, const char *fmt, ...)
 
 static XenFwHandoffConnection *connection_new(const char *frontend,
                                               const char *backend,
-                                              XenHandoffOwner owner)
+                                              XenFwHandoffLedgerOwner owner)
 {
     XenFwHandoffConnection *c = g_new0(XenFwHandoffConnection, 1);
 
@@ -97,7 +97,7 @@ static XenFwHandoffConnection *connection_new(const char *frontend,
     return c;
 }
 
-static void add_connection(XenHandoffReport *r, XenFwHandoffConnection *c,
+static void add_connection(XenFwHandoffReport *r, XenFwHandoffConnection *c,
                            XenFwHandoffResult result)
 {
     XenFwHandoffCounts *now = &r->now;
@@ -118,11 +118,11 @@ static void add_connection(XenHandoffReport *r, XenFwHandoffConnection *c,
     QAPI_LIST_APPEND(r->tail, c);
 }
 
-void xen_handoff_report_reset(XenHandoffReport *r)
+void xen_fw_handoff_report_reset(XenFwHandoffReport *r)
 {
     g_free(r->announcement);
     qapi_free_XenFwHandoffConnectionList(r->connections);
-    *r = (XenHandoffReport) {
+    *r = (XenFwHandoffReport) {
         .said = r->said,
         .xsh = r->xsh,
         .untold = r->untold,
@@ -130,49 +130,56 @@ void xen_handoff_report_reset(XenHandoffReport *r)
     };
 }
 
-void xen_handoff_report_task(XenHandoffReport *r, const XenHandoffTask *task)
+void xen_fw_handoff_report_task(XenFwHandoffReport *r,
+                                const XenFwHandoffTask *task)
 {
-    XenFwHandoffConnection *c = connection_new(task->name, task->backend,
-                                               XEN_HANDOFF_FIRMWARE);
+    XenFwHandoffConnection *c =
+        connection_new(task->name, task->backend, XEN_FW_HANDOFF_FIRMWARE);
     XenFwHandoffResult result = XEN_FW_HANDOFF_RESULT_HANDED_OFF;
     double ms = task->us / 1000.0;
 
     switch (task->result) {
-    case XEN_HANDOFF_DONE:
-        xen_handoff_say(r, "%s: handed off in %.1f ms: %s is in %s", task->name,
-                        ms, task->backend,
-                        xen_handoff_state_name(task->backend_state));
+    case XEN_FW_HANDOFF_DONE:
+        xen_fw_handoff_say(r, "%s: handed off in %.1f ms: %s is in %s",
+                           task->name, ms, task->backend,
+                           xen_fw_handoff_state_name(task->backend_state));
         break;
-    case XEN_HANDOFF_GONE:
-        xen_handoff_say(r, "%s: handed off in %.1f ms: %s is gone", task->name,
-                        ms, task->backend);
+    case XEN_FW_HANDOFF_BACKEND_GONE:
+        xen_fw_handoff_say(r, "%s: handed off in %.1f ms: %s is gone",
+                           task->name, ms, task->backend);
         break;
-    case XEN_HANDOFF_HANGING:
+    case XEN_FW_HANDOFF_TIMED_OUT:
         result = XEN_FW_HANDOFF_RESULT_TIMED_OUT;
         if (task->busy) {
-            xen_handoff_warn(r, "%s: timed out after %.1f ms: %s has requests "
-                             "in flight; check the storage behind it, "
-                             MAY_LACK, task->name, ms, task->backend);
+            xen_fw_handoff_warn(
+                r,
+                "%s: timed out after %.1f ms: %s has requests "
+                "in flight; check the storage behind it, " MAY_LACK,
+                task->name, ms, task->backend);
             break;
         }
-        xen_handoff_warn(r, "%s: timed out after %.1f ms: %s is stuck in %s "
-                         "instead of %s; check the backend's domain, "
-                         MAY_LACK, task->name, ms, task->backend,
-                         xen_handoff_state_name(task->backend_state),
-                         xen_handoff_state_name(task->waiting_for));
+        xen_fw_handoff_warn(
+            r,
+            "%s: timed out after %.1f ms: %s is stuck in %s "
+            "instead of %s; check the backend's domain, " MAY_LACK,
+            task->name, ms, task->backend,
+            xen_fw_handoff_state_name(task->backend_state),
+            xen_fw_handoff_state_name(task->waiting_for));
         break;
-    case XEN_HANDOFF_TAKEN:
+    case XEN_FW_HANDOFF_CLAIMED_BY_OS:
         result = XEN_FW_HANDOFF_RESULT_SKIPPED;
         c->owner = XEN_FW_HANDOFF_OWNER_OS_CHANGED;
-        xen_handoff_say(r, "%s: skipped after %.1f ms: the OS took it over "
-                        "meanwhile", task->name, ms);
+        xen_fw_handoff_say(r,
+                           "%s: skipped after %.1f ms: the OS took it over "
+                           "meanwhile",
+                           task->name, ms);
         break;
-    case XEN_HANDOFF_FAILED:
+    case XEN_FW_HANDOFF_FAILED:
         result = XEN_FW_HANDOFF_RESULT_FAILED;
-        xen_handoff_warn(r, "%s: failed after %.1f ms: %s; " MAY_LACK,
-                         task->name, ms, error_get_pretty(task->error));
+        xen_fw_handoff_warn(r, "%s: failed after %.1f ms: %s; " MAY_LACK,
+                            task->name, ms, error_get_pretty(task->error));
         break;
-    case XEN_HANDOFF_RUNNING:
+    case XEN_FW_HANDOFF_PENDING:
         g_assert_not_reached();
     }
     c->has_duration_us = true;
@@ -194,30 +201,31 @@ static const char *why_skipped(const XenFwHandoffConnection *c)
     }
 }
 
-void xen_handoff_report_skipped(XenHandoffReport *r, const char *name,
-                                enum xenbus_state state, XenHandoffOwner owner)
+void xen_fw_handoff_report_skipped(XenFwHandoffReport *r, const char *name,
+                                   enum xenbus_state state,
+                                   XenFwHandoffLedgerOwner owner)
 {
     XenFwHandoffConnection *c = connection_new(name, NULL, owner);
 
-    xen_handoff_say(r, "%s: skipped in state %s: %s", name,
-                    xen_handoff_state_name(state), why_skipped(c));
+    xen_fw_handoff_say(r, "%s: skipped in state %s: %s", name,
+                       xen_fw_handoff_state_name(state), why_skipped(c));
     add_connection(r, c, XEN_FW_HANDOFF_RESULT_SKIPPED);
 }
 
-void xen_handoff_report_grants(XenHandoffReport *r,
-                               const XenHandoffGrantCount *count)
+void xen_fw_handoff_report_grants(XenFwHandoffReport *r,
+                                  const XenFwHandoffGrantCount *count)
 {
     r->now.grants_cleared = count->cleared;
     r->now.grants_in_use = count->in_use;
 }
 
-void xen_handoff_report_begin(XenHandoffReport *r)
+void xen_fw_handoff_report_begin(XenFwHandoffReport *r)
 {
     r->now = (XenFwHandoffCounts) { 0 };
     r->since = g_get_monotonic_time();
 }
 
-void xen_handoff_report_done(XenHandoffReport *r)
+void xen_fw_handoff_report_done(XenFwHandoffReport *r)
 {
     XenFwHandoffCounts *now = &r->now, *total = &r->total;
     XenFwHandoffEvent event = {
@@ -239,16 +247,17 @@ void xen_handoff_report_done(XenHandoffReport *r)
     total->grants_in_use += now->grants_in_use;
     r->last_duration_us = event.duration_us;
     /* For grep, as is "announced by" */
-    xen_handoff_say(r, "done in %.1f ms: %u handed off, %u timed out, "
-                    "%u failed, %u skipped, %u grants cleared, %u in use",
-                    r->last_duration_us / 1000.0, now->handed_off,
-                    now->timed_out, now->failed, now->skipped,
-                    now->grants_cleared, now->grants_in_use);
+    xen_fw_handoff_say(r,
+                       "done in %.1f ms: %u handed off, %u timed out, "
+                       "%u failed, %u skipped, %u grants cleared, %u in use",
+                       r->last_duration_us / 1000.0, now->handed_off,
+                       now->timed_out, now->failed, now->skipped,
+                       now->grants_cleared, now->grants_in_use);
     qapi_event_send_xen_fw_handoff(&event);
 }
 
 static void list_connected(const char *name, const char *backend,
-                           XenHandoffOwner owner, void *opaque)
+                           XenFwHandoffLedgerOwner owner, void *opaque)
 {
     XenFwHandoffConnectionList ***tail = opaque;
 
@@ -256,9 +265,9 @@ static void list_connected(const char *name, const char *backend,
                                            owner));
 }
 
-XenFwHandoffInfo *xen_handoff_report_info(const XenHandoffReport *r,
-                                          XenFwHandoffState state,
-                                          XenHandoffLedger *ledger)
+XenFwHandoffInfo *xen_fw_handoff_report_info(const XenFwHandoffReport *r,
+                                             XenFwHandoffState state,
+                                             XenFwHandoffLedger *ledger)
 {
     XenFwHandoffInfo *info = g_new(XenFwHandoffInfo, 1);
     XenFwHandoffConnectionList **tail = &info->connections;
@@ -275,13 +284,13 @@ XenFwHandoffInfo *xen_handoff_report_info(const XenHandoffReport *r,
         .last_duration_us = r->last_duration_us,
     };
     if (ledger) {
-        xen_handoff_ledger_foreach(ledger, list_connected, &tail);
+        xen_fw_handoff_ledger_foreach(ledger, list_connected, &tail);
     }
     *tail = QAPI_CLONE(XenFwHandoffConnectionList, r->connections);
     return info;
 }
 
-void xen_handoff_report_state(XenHandoffReport *r, XenFwHandoffState state)
+void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state)
 {
     const struct {
         const char *key;
@@ -317,8 +326,8 @@ void xen_handoff_report_state(XenHandoffReport *r, XenFwHandoffState state)
                        XenFwHandoffState_str(state));
     }
     if (err && !r->untold) {
-        xen_handoff_warn(r, "the toolstack is not told: %s",
-                         error_get_pretty(err));
+        xen_fw_handoff_warn(r, "the toolstack is not told: %s",
+                            error_get_pretty(err));
     }
     r->untold = err;
     if (err) {
@@ -397,9 +406,9 @@ static void hmp_info_xen_fw_handoff(Monitor *mon, const QDict *qdict)
     }
 }
 
-static void xen_handoff_report_register(void)
+static void xen_fw_handoff_report_register(void)
 {
     monitor_register_hmp("xen-fw-handoff", true, hmp_info_xen_fw_handoff);
 }
 
-type_init(xen_handoff_report_register)
+type_init(xen_fw_handoff_report_register)

@@ -14,11 +14,11 @@
 #include "qapi/error.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/xen_fw_handoff.h"
-#include "xen-handoff-store.h"
+#include "xen_fw_handoff_xenstore.h"
 #include "trace.h"
 
-int xen_handoff_read_state(struct qemu_xs_handle *xsh, xs_transaction_t tid,
-                           const char *dir, enum xenbus_state *state)
+int xen_fw_handoff_read_state(struct qemu_xs_handle *xsh, xs_transaction_t tid,
+                              const char *dir, enum xenbus_state *state)
 {
     g_autofree char *path = g_strdup_printf("%s/state", dir);
     char *value = qemu_xen_xs_read(xsh, tid, path, NULL);
@@ -36,7 +36,7 @@ int xen_handoff_read_state(struct qemu_xs_handle *xsh, xs_transaction_t tid,
     return rc;
 }
 
-const char *xen_handoff_state_name(enum xenbus_state state)
+const char *xen_fw_handoff_state_name(enum xenbus_state state)
 {
     const char *name = xs_strstate(state);
 
@@ -45,7 +45,7 @@ const char *xen_handoff_state_name(enum xenbus_state state)
 }
 
 /* Keys that are in @known are added without their values */
-static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
+static void add_keys(const XenFwHandoffXs *store, XenFwHandoffSnapshot *seen,
                      const char *name, const char *below, bool values,
                      GHashTable *known)
 {
@@ -63,18 +63,18 @@ static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
             continue;
         }
         if (!values || (known && g_hash_table_contains(known, key))) {
-            xen_handoff_sighting_add(seen, key, "");
+            xen_fw_handoff_snapshot_add(seen, key, "");
             continue;
         }
         if (store->until && get_clock() > store->until &&
-            g_hash_table_size(seen->keys) >= XEN_HANDOFF_USUAL_KEYS) {
+            g_hash_table_size(seen->keys) >= XEN_FW_HANDOFF_USUAL_KEYS) {
             seen->too_much = true;
             break;
         }
         value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/%s/%s",
                              store->root, name, key);
-        if (value && xen_handoff_sighting_add(seen, key, value) &&
-            !*value && !*below) {
+        if (value && xen_fw_handoff_snapshot_add(seen, key, value) && !*value &&
+            !*below) {
             /* "queue-0" is a directory */
             add_keys(store, seen, name, key, true, NULL);
         }
@@ -83,17 +83,17 @@ static void add_keys(const XenHandoffStore *store, XenHandoffSighting *seen,
     free(keys); /* one block, the strings included */
 }
 
-bool xen_handoff_is_frontend(const char *class, const char *id)
+bool xen_fw_handoff_is_frontend(const char *class, const char *id)
 {
     return strcmp(class, "pci") &&
-           strlen(class) + 1 + strlen(id) <= XEN_HANDOFF_MAX_NAME;
+           strlen(class) + 1 + strlen(id) <= XEN_FW_HANDOFF_MAX_NAME;
 }
 
-bool xen_handoff_for_each_frontend(const XenHandoffStore *store,
-                                   XenHandoffFrontendFn *fn, void *opaque,
-                                   Error **errp)
+bool xen_fw_handoff_for_each_frontend(const XenFwHandoffXs *store,
+                                      XenFwHandoffFrontendFn *fn, void *opaque,
+                                      Error **errp)
 {
-    unsigned int n_class = 0, left = XEN_HANDOFF_MAX_FRONTENDS;
+    unsigned int n_class = 0, left = XEN_FW_HANDOFF_MAX_FRONTENDS;
     char **class = qemu_xen_xs_directory(store->xsh, XBT_NULL, store->root,
                                          &n_class);
 
@@ -108,7 +108,7 @@ bool xen_handoff_for_each_frontend(const XenHandoffStore *store,
 
         id = qemu_xen_xs_directory(store->xsh, XBT_NULL, dir, &n);
         for (unsigned int j = 0; j < n && left; j++, left--) {
-            if (xen_handoff_is_frontend(class[i], id[j])) {
+            if (xen_fw_handoff_is_frontend(class[i], id[j])) {
                 g_autofree char *name = g_strdup_printf("%s/%s", class[i],
                                                         id[j]);
 
@@ -119,14 +119,14 @@ bool xen_handoff_for_each_frontend(const XenHandoffStore *store,
     }
     free(class);
     if (!left) {
-        qemu_log_mask(LOG_GUEST_ERROR, "%s has %d frontends or more, no more "
-                      "are looked at\n", store->root,
-                      XEN_HANDOFF_MAX_FRONTENDS);
+        qemu_log_mask(LOG_GUEST_ERROR,
+                      "%s has %d frontends or more, no more are looked at\n",
+                      store->root, XEN_FW_HANDOFF_MAX_FRONTENDS);
     }
     return true;
 }
 
-bool xen_handoff_backend_domid(const char *backend, uint16_t *domid)
+bool xen_fw_handoff_backend_domid(const char *backend, uint16_t *domid)
 {
     unsigned int value;
     const char *rest;
@@ -140,8 +140,8 @@ bool xen_handoff_backend_domid(const char *backend, uint16_t *domid)
     return true;
 }
 
-char *xen_handoff_trusted_backend(const XenHandoffStore *store,
-                                  const char *name)
+char *xen_fw_handoff_trusted_backend(const XenFwHandoffXs *store,
+                                     const char *name)
 {
     g_autofree char *frontend = g_strdup_printf("%s/%s", store->root, name);
     g_autofree char *domid = g_strdup_printf("%u", xen_domid);
@@ -168,7 +168,7 @@ char *xen_handoff_trusted_backend(const XenHandoffStore *store,
     /* "/local/domain/<d>/backend/<type>/<domid>/<id>" that points back to us */
     part = g_strsplit(backend, "/", 9);
     if (g_strv_length(part) != 8 || strcmp(part[6], domid) ||
-        !xen_handoff_backend_domid(backend, &backend_domid)) {
+        !xen_fw_handoff_backend_domid(backend, &backend_domid)) {
         return NULL;
     }
     value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/frontend",
@@ -178,29 +178,32 @@ char *xen_handoff_trusted_backend(const XenHandoffStore *store,
     return trusted ? g_steal_pointer(&backend) : NULL;
 }
 
-XenHandoffSighting *xen_handoff_look(const XenHandoffStore *store,
-                                     const char *name, XenHandoffLedger *ledger,
-                                     XenHandoffLook what)
+XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
+                                                   const char *name,
+                                                   XenFwHandoffLedger *ledger,
+                                                   XenFwHandoffRead what)
 {
     g_autofree char *dir = g_strdup_printf("%s/%s", store->root, name);
     g_autofree char *backend = NULL;
-    XenHandoffSighting *seen = xen_handoff_sighting_new(XenbusStateUnknown);
+    XenFwHandoffSnapshot *seen =
+        xen_fw_handoff_snapshot_new(XenbusStateUnknown);
     GHashTable *known = NULL;
     bool values;
 
-    xen_handoff_read_state(store->xsh, XBT_NULL, dir, &seen->state);
-    values = what != XEN_HANDOFF_LOOK_WATCH ||
+    xen_fw_handoff_read_state(store->xsh, XBT_NULL, dir, &seen->state);
+    values = what != XEN_FW_HANDOFF_READ_WATCH ||
              seen->state != XenbusStateInitialising ||
-             xen_handoff_ledger_knows(ledger, name);
-    if (what == XEN_HANDOFF_LOOK_FIRMWARE) {
-        known = xen_handoff_ledger_toolstack_keys(ledger, name);
+             xen_fw_handoff_ledger_has(ledger, name);
+    if (what == XEN_FW_HANDOFF_READ_FIRMWARE) {
+        known = xen_fw_handoff_ledger_toolstack_keys(ledger, name);
     }
     add_keys(store, seen, name, "", values, known);
     if (seen->state < XenbusStateInitWait || seen->state > XenbusStateClosed) {
-        backend = xen_handoff_trusted_backend(store, name);
+        backend = xen_fw_handoff_trusted_backend(store, name);
     }
     if (backend) {
-        xen_handoff_read_state(store->xsh, XBT_NULL, backend, &seen->backend);
+        xen_fw_handoff_read_state(store->xsh, XBT_NULL, backend,
+                                  &seen->backend);
     }
     return seen;
 }

@@ -12,37 +12,37 @@
 
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
-#include "hw/xen/xen-handoff-ledger.h"
+#include "hw/xen/xen_fw_handoff_ledger.h"
 
 typedef struct Frontend {
     GHashTable *toolstack_keys; /* a set; NULL: never seen at rest */
-    XenHandoffOwner owner;
+    XenFwHandoffLedgerOwner owner;
     bool gone;                  /* remembered: its name counts */
-    XenHandoffSighting *firmware; /* its connection while it is the owner */
+    XenFwHandoffSnapshot *firmware; /* its connection while it is the owner */
     GHashTable *rings;          /* a set of references, see ledger_rings() */
 } Frontend;
 
-struct XenHandoffLedger {
+struct XenFwHandoffLedger {
     GHashTable *frontends;      /* "vbd/51712" to Frontend */
     unsigned int connections;   /* of these the firmware's */
-    bool was_used;              /* has there ever been one */
+    bool ever_connected;        /* has there ever been one */
 };
 
-XenHandoffSighting *xen_handoff_sighting_new(enum xenbus_state state)
+XenFwHandoffSnapshot *xen_fw_handoff_snapshot_new(enum xenbus_state state)
 {
-    XenHandoffSighting *seen = g_new0(XenHandoffSighting, 1);
+    XenFwHandoffSnapshot *seen = g_new0(XenFwHandoffSnapshot, 1);
 
     seen->state = state;
     seen->keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     return seen;
 }
 
-bool xen_handoff_sighting_add(XenHandoffSighting *seen, const char *key,
-                              const char *value)
+bool xen_fw_handoff_snapshot_add(XenFwHandoffSnapshot *seen, const char *key,
+                                 const char *value)
 {
-    if (g_hash_table_size(seen->keys) >= XEN_HANDOFF_MAX_KEYS ||
-        strlen(key) > XEN_HANDOFF_MAX_VALUE ||
-        strlen(value) > XEN_HANDOFF_MAX_VALUE) {
+    if (g_hash_table_size(seen->keys) >= XEN_FW_HANDOFF_MAX_KEYS ||
+        strlen(key) > XEN_FW_HANDOFF_MAX_VALUE ||
+        strlen(value) > XEN_FW_HANDOFF_MAX_VALUE) {
         seen->too_much = true;
         return false;
     }
@@ -50,7 +50,7 @@ bool xen_handoff_sighting_add(XenHandoffSighting *seen, const char *key,
     return true;
 }
 
-void xen_handoff_sighting_free(XenHandoffSighting *seen)
+void xen_fw_handoff_snapshot_free(XenFwHandoffSnapshot *seen)
 {
     if (seen) {
         g_hash_table_unref(seen->keys);
@@ -59,8 +59,8 @@ void xen_handoff_sighting_free(XenHandoffSighting *seen)
 }
 
 /* Grant references and ports repeat, so every key has to be the same */
-static bool sighting_equal(const XenHandoffSighting *a,
-                           const XenHandoffSighting *b)
+static bool snapshot_equal(const XenFwHandoffSnapshot *a,
+                           const XenFwHandoffSnapshot *b)
 {
     GHashTableIter iter;
     gpointer key, value;
@@ -79,7 +79,7 @@ static bool sighting_equal(const XenHandoffSighting *a,
 }
 
 /* The keys of the directory itself: of "queue-0/tx-ring-ref" the "queue-0" */
-static GHashTable *sighting_top_keys(const XenHandoffSighting *seen)
+static GHashTable *snapshot_top_keys(const XenFwHandoffSnapshot *seen)
 {
     GHashTable *set = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                             NULL);
@@ -104,7 +104,7 @@ static bool is_connection(enum xenbus_state state)
 }
 
 static bool has_toolstack_keys(const Frontend *f,
-                               const XenHandoffSighting *seen)
+                               const XenFwHandoffSnapshot *seen)
 {
     GHashTableIter iter;
     gpointer key;
@@ -128,7 +128,7 @@ static bool has_toolstack_keys(const Frontend *f,
  * enough: one that gives up half-way says Initialising to a backend that goes
  * on mapping its rings, or leaves keys that the next one's backend believes.
  */
-static bool is_left_open(const Frontend *f, const XenHandoffSighting *seen)
+static bool is_left_open(const Frontend *f, const XenFwHandoffSnapshot *seen)
 {
     if (is_connection(seen->state)) {
         return true;
@@ -142,7 +142,7 @@ static bool is_left_open(const Frontend *f, const XenHandoffSighting *seen)
 }
 
 /* Every "ring-ref", "ring-ref0", "queue-1/tx-ring-ref" and the like */
-static void note_rings(GHashTable *rings, const XenHandoffSighting *seen)
+static void note_rings(GHashTable *rings, const XenFwHandoffSnapshot *seen)
 {
     GHashTableIter iter;
     gpointer key, value;
@@ -152,7 +152,7 @@ static void note_rings(GHashTable *rings, const XenHandoffSighting *seen)
         unsigned int ref;
 
         if (g_strrstr(key, "ring-ref") &&
-            g_hash_table_size(rings) < XEN_HANDOFF_MAX_RINGS &&
+            g_hash_table_size(rings) < XEN_FW_HANDOFF_MAX_RINGS &&
             !qemu_strtoui(value, NULL, 10, &ref)) {
             g_hash_table_add(rings, GUINT_TO_POINTER(ref));
         }
@@ -164,21 +164,21 @@ static void frontend_free(gpointer opaque)
     Frontend *f = opaque;
 
     g_clear_pointer(&f->toolstack_keys, g_hash_table_unref);
-    xen_handoff_sighting_free(f->firmware);
+    xen_fw_handoff_snapshot_free(f->firmware);
     g_hash_table_unref(f->rings);
     g_free(f);
 }
 
-XenHandoffLedger *xen_handoff_ledger_new(void)
+XenFwHandoffLedger *xen_fw_handoff_ledger_new(void)
 {
-    XenHandoffLedger *ledger = g_new0(XenHandoffLedger, 1);
+    XenFwHandoffLedger *ledger = g_new0(XenFwHandoffLedger, 1);
 
     ledger->frontends = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                               frontend_free);
     return ledger;
 }
 
-void xen_handoff_ledger_free(XenHandoffLedger *ledger)
+void xen_fw_handoff_ledger_free(XenFwHandoffLedger *ledger)
 {
     if (ledger) {
         g_hash_table_unref(ledger->frontends);
@@ -186,25 +186,25 @@ void xen_handoff_ledger_free(XenHandoffLedger *ledger)
     }
 }
 
-bool xen_handoff_ledger_knows(XenHandoffLedger *ledger, const char *frontend)
+bool xen_fw_handoff_ledger_has(XenFwHandoffLedger *ledger, const char *frontend)
 {
     Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
 
     return f && !f->gone;
 }
 
-unsigned int xen_handoff_ledger_connections(XenHandoffLedger *ledger)
+unsigned int xen_fw_handoff_ledger_connections(XenFwHandoffLedger *ledger)
 {
     return ledger->connections;
 }
 
-bool xen_handoff_ledger_was_used(XenHandoffLedger *ledger)
+bool xen_fw_handoff_ledger_ever_connected(XenFwHandoffLedger *ledger)
 {
-    return ledger->was_used;
+    return ledger->ever_connected;
 }
 
-void xen_handoff_ledger_foreach(XenHandoffLedger *ledger,
-                                XenHandoffLedgerFn *fn, void *opaque)
+void xen_fw_handoff_ledger_foreach(XenFwHandoffLedger *ledger,
+                                   XenFwHandoffLedgerFn *fn, void *opaque)
 {
     GHashTableIter iter;
     gpointer name, value;
@@ -216,38 +216,38 @@ void xen_handoff_ledger_foreach(XenHandoffLedger *ledger,
             f->firmware ? g_hash_table_lookup(f->firmware->keys, "backend")
                         : NULL;
 
-        if (f->owner != XEN_HANDOFF_NONE) {
+        if (f->owner != XEN_FW_HANDOFF_NONE) {
             fn(name, backend ?: "", f->owner, opaque);
         }
     }
 }
 
-static void set_owner(XenHandoffLedger *ledger, Frontend *f,
-                      XenHandoffOwner owner)
+static void set_owner(XenFwHandoffLedger *ledger, Frontend *f,
+                      XenFwHandoffLedgerOwner owner)
 {
-    ledger->connections -= f->owner == XEN_HANDOFF_FIRMWARE;
-    ledger->connections += owner == XEN_HANDOFF_FIRMWARE;
-    ledger->was_used |= owner == XEN_HANDOFF_FIRMWARE;
+    ledger->connections -= f->owner == XEN_FW_HANDOFF_FIRMWARE;
+    ledger->connections += owner == XEN_FW_HANDOFF_FIRMWARE;
+    ledger->ever_connected |= owner == XEN_FW_HANDOFF_FIRMWARE;
     f->owner = owner;
 }
 
-XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
-                                       const char *frontend,
-                                       XenHandoffSighting *seen,
-                                       XenHandoffOs os)
+XenFwHandoffLedgerOwner xen_fw_handoff_ledger_update(XenFwHandoffLedger *ledger,
+                                                     const char *frontend,
+                                                     XenFwHandoffSnapshot *seen,
+                                                     XenFwHandoffOs os)
 {
-    g_autoptr(XenHandoffSighting) owned = seen;
+    g_autoptr(XenFwHandoffSnapshot) owned = seen;
     Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
 
     if (!f || f->gone) {
         /* No state yet: whoever makes it, toolstack or guest, is not done */
         if (seen->state == XenbusStateUnknown) {
-            return XEN_HANDOFF_NONE;
+            return XEN_FW_HANDOFF_NONE;
         }
         if (!f) {
             if (g_hash_table_size(ledger->frontends) >=
-                XEN_HANDOFF_MAX_FRONTENDS) {
-                return XEN_HANDOFF_NONE;
+                XEN_FW_HANDOFF_MAX_FRONTENDS) {
+                return XEN_FW_HANDOFF_NONE;
             }
             f = g_new0(Frontend, 1);
             f->rings = g_hash_table_new(NULL, NULL);
@@ -255,37 +255,38 @@ XenHandoffOwner xen_handoff_ledger_saw(XenHandoffLedger *ledger,
         }
         f->gone = false;
         if (seen->state == XenbusStateInitialising && !seen->too_much) {
-            f->toolstack_keys = sighting_top_keys(seen);
+            f->toolstack_keys = snapshot_top_keys(seen);
         }
     }
 
-    if (os == XEN_HANDOFF_OS_ABSENT) {
+    if (os == XEN_FW_HANDOFF_OS_ABSENT) {
         note_rings(f->rings, seen);
-        set_owner(ledger, f, is_left_open(f, seen) ? XEN_HANDOFF_FIRMWARE
-                                                   : XEN_HANDOFF_NONE);
+        set_owner(ledger, f,
+                  is_left_open(f, seen) ? XEN_FW_HANDOFF_FIRMWARE
+                                        : XEN_FW_HANDOFF_NONE);
     } else if (!is_connection(seen->state)) {
-        set_owner(ledger, f, XEN_HANDOFF_NONE);
-    } else if (os == XEN_HANDOFF_OS_UNKNOWN) {
-        set_owner(ledger, f, XEN_HANDOFF_UNKNOWN);
-    } else if (f->owner == XEN_HANDOFF_FIRMWARE ||
-               f->owner == XEN_HANDOFF_OS_CHANGED) {
+        set_owner(ledger, f, XEN_FW_HANDOFF_NONE);
+    } else if (os == XEN_FW_HANDOFF_OS_UNKNOWN) {
+        set_owner(ledger, f, XEN_FW_HANDOFF_UNKNOWN);
+    } else if (f->owner == XEN_FW_HANDOFF_FIRMWARE ||
+               f->owner == XEN_FW_HANDOFF_OS_CHANGED) {
         /*
          * Perhaps the event is late and was still the firmware's doing.  That
          * cannot be told from an OS that has just touched this frontend.
          */
-        set_owner(ledger, f, XEN_HANDOFF_OS_CHANGED);
+        set_owner(ledger, f, XEN_FW_HANDOFF_OS_CHANGED);
     } else {
-        set_owner(ledger, f, XEN_HANDOFF_OS);
+        set_owner(ledger, f, XEN_FW_HANDOFF_OS);
     }
 
-    g_clear_pointer(&f->firmware, xen_handoff_sighting_free);
-    if (f->owner == XEN_HANDOFF_FIRMWARE) {
+    g_clear_pointer(&f->firmware, xen_fw_handoff_snapshot_free);
+    if (f->owner == XEN_FW_HANDOFF_FIRMWARE) {
         f->firmware = g_steal_pointer(&owned);
     }
     return f->owner;
 }
 
-void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path)
+void xen_fw_handoff_ledger_remove(XenFwHandoffLedger *ledger, const char *path)
 {
     size_t len = strlen(path);
     GHashTableIter iter;
@@ -297,46 +298,45 @@ void xen_handoff_ledger_gone(XenHandoffLedger *ledger, const char *path)
         Frontend *f = value;
 
         if (!len || (!strncmp(name, path, len) && (!*rest || *rest == '/'))) {
-            set_owner(ledger, f, XEN_HANDOFF_NONE);
+            set_owner(ledger, f, XEN_FW_HANDOFF_NONE);
             g_clear_pointer(&f->toolstack_keys, g_hash_table_unref);
-            g_clear_pointer(&f->firmware, xen_handoff_sighting_free);
+            g_clear_pointer(&f->firmware, xen_fw_handoff_snapshot_free);
             g_hash_table_remove_all(f->rings);
             f->gone = true;
         }
     }
 }
 
-XenHandoffOwner xen_handoff_ledger_owner(XenHandoffLedger *ledger,
-                                         const char *frontend,
-                                         const XenHandoffSighting *seen,
-                                         XenHandoffOs os)
+XenFwHandoffLedgerOwner xen_fw_handoff_ledger_owner(
+    XenFwHandoffLedger *ledger, const char *frontend,
+    const XenFwHandoffSnapshot *seen, XenFwHandoffOs os)
 {
     Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
 
-    if (os == XEN_HANDOFF_OS_ABSENT) {
-        return is_left_open(f, seen) ? XEN_HANDOFF_FIRMWARE
-                                     : XEN_HANDOFF_NONE;
+    if (os == XEN_FW_HANDOFF_OS_ABSENT) {
+        return is_left_open(f, seen) ? XEN_FW_HANDOFF_FIRMWARE
+                                     : XEN_FW_HANDOFF_NONE;
     }
     if (!is_connection(seen->state)) {
-        return XEN_HANDOFF_NONE;
+        return XEN_FW_HANDOFF_NONE;
     }
-    if (os == XEN_HANDOFF_OS_UNKNOWN) {
-        return XEN_HANDOFF_UNKNOWN;
+    if (os == XEN_FW_HANDOFF_OS_UNKNOWN) {
+        return XEN_FW_HANDOFF_UNKNOWN;
     }
     if (!f) {
-        return XEN_HANDOFF_OS;
+        return XEN_FW_HANDOFF_OS;
     }
-    if (f->owner == XEN_HANDOFF_FIRMWARE &&
-        !sighting_equal(f->firmware, seen)) {
-        return XEN_HANDOFF_OS_CHANGED;
+    if (f->owner == XEN_FW_HANDOFF_FIRMWARE &&
+        !snapshot_equal(f->firmware, seen)) {
+        return XEN_FW_HANDOFF_OS_CHANGED;
     }
     /* NONE: it was at rest when last seen, its event is still on the way */
-    return f->owner == XEN_HANDOFF_NONE ? XEN_HANDOFF_OS : f->owner;
+    return f->owner == XEN_FW_HANDOFF_NONE ? XEN_FW_HANDOFF_OS : f->owner;
 }
 
-GHashTable *xen_handoff_ledger_rings(XenHandoffLedger *ledger,
-                                     const char *frontend,
-                                     const XenHandoffSighting *seen)
+GHashTable *xen_fw_handoff_ledger_rings(XenFwHandoffLedger *ledger,
+                                        const char *frontend,
+                                        const XenFwHandoffSnapshot *seen)
 {
     Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
     GHashTable *rings = g_hash_table_new(NULL, NULL);
@@ -353,8 +353,8 @@ GHashTable *xen_handoff_ledger_rings(XenHandoffLedger *ledger,
     return rings;
 }
 
-GHashTable *xen_handoff_ledger_toolstack_keys(XenHandoffLedger *ledger,
-                                              const char *frontend)
+GHashTable *xen_fw_handoff_ledger_toolstack_keys(XenFwHandoffLedger *ledger,
+                                                 const char *frontend)
 {
     Frontend *f = g_hash_table_lookup(ledger->frontends, frontend);
 
