@@ -433,6 +433,18 @@ def hang(facts):
                         '0 handed off, 1 timed out, 0 failed, 0 skipped')
 
 
+@scenario(('Backend', "vkbd of QEMU, which is not on its bus: a keyboard"))
+def legacy(facts):
+    devices = chk.ALL + ['vkbd/0']
+    yield from chk.firmware_connected(facts, devices)
+    yield from chk.handed_off(facts, 'announced', devices)
+    yield from chk.scrubbed(facts, 'announced')
+    yield from chk.told(facts, 'announced', devices, chk.LINUX[0])
+    yield from chk.loaded(facts, 0)
+    yield from chk.os_works(facts, devices)
+    yield from chk.said(facts, chk.HANDED_OFF.format(len(devices), 0))
+
+
 @scenario(('Toolstack', 'guest destroyed in the middle of a handoff'))
 def destroy(facts):
     yield from chk.firmware_connected(facts, chk.ALL)

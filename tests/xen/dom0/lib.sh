@@ -213,7 +213,7 @@ checkpoint_scratch() {
     event "at $1"
 }
 resume_scratch() {  # resume_scratch POINT: QEMU lets it go on
-    query "$1" go '{"execute":"human-monitor-command","arguments":{"command-line":"o /b 0x3ff 1"}}'
+    monitor 'o /b 0x3ff 1'
     event "resume $1"
 }
 
@@ -225,16 +225,19 @@ through() { # through POINT...: what there is to see at each
     done
 }
 
-# take_over: what there is to see when an OS has announced itself, and when it has used its devices
-take_over() {
+announced() {   # the OS has announced itself
     checkpoint 'announced' 120
     snapshot 'announced'
     [ -z "$DM_ARGS" ] || reported announced
-    resume 'announced'
+}
+
+used() {    # the OS has used its devices
     checkpoint 'done' 120
     snapshot 'done'
     written
 }
+
+take_over() { announced; resume 'announced'; used; }
 
 # naive start|options KEY VALUE...: the firmware leaves all connected; an OS that announces
 # itself but resets nothing
@@ -250,9 +253,7 @@ naive() {
 late_announce() {
     "$1" firmware none os 1 order "$OPENBSD" early "$ALL" gates "early done"
     through early
-    checkpoint 'done' 60
-    snapshot 'done'
-    written
+    used
 }
 
 LINUX="console=hvc0 mitigations=off nokaslr random.trust_cpu=on audit=0 apparmor=0 cryptomgr.notests no_timer_check"
@@ -380,6 +381,13 @@ traces() {
 query() {
     printf '%s ' "$2" >>"$OUT/qmp-$1.txt"
     qmp "/run/xen/qmp-libxl-$DOMID" "$3" >>"$OUT/qmp-$1.txt"
+}
+
+monitor() { # monitor COMMAND [QMP'S OPTION...]: QEMU's human monitor, without the prompt
+    command=$1
+    shift
+    qmp "$@" "/run/xen/qmp-libxl-$DOMID" '{"execute":"human-monitor-command","arguments":{
+        "command-line":"'"$command"'"}}'
 }
 
 reported() {    # reported TAG: what the device under test reports, into qmp-TAG.txt

@@ -1,15 +1,25 @@
 /*
- * Frontends of disks and NICs, as simple as firmware's: they poll.
+ * Frontends of disks, NICs and keyboards, as simple as firmware's: they poll.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "drivers.h"
 
-/* --- what disks and NICs have in common ----------------------------------- */
+/* --- what they have in common ----------------------------------- */
 
 bool is_disk(const struct device *dev)
 {
     return starts_with(dev->name, "vbd/");
+}
+
+bool is_nic(const struct device *dev)
+{
+    return starts_with(dev->name, "vif/");
+}
+
+u32 event_channel(const struct device *dev)
+{
+    return is_nic(dev) ? dev->queue[0].port : dev->port;
 }
 
 bool wait_backend(const struct device *dev, u32 state)
@@ -240,6 +250,9 @@ u32 load_sum(struct device *dev)
 {
     u32 sum = 0, i, n;
 
+    if (!is_disk(dev)) {
+        return dev->keyboard->in_prod;
+    }
     for (i = 0; i < LOADS; i++) {
         for (n = 0; n < 512; n++) {
             sum = sum * 31 + dev->load.page[i][n];
@@ -451,7 +464,52 @@ const char *nic_ask(struct device *dev)
     return trouble;
 }
 
+/* --- keyboards ------------------------------------------------------------ */
+
+static const char *keyboard_connect(struct device *dev)
+{
+    dev->keyboard = new_page();
+    dev->port = alloc_event_channel(dev->be_domid);
+    say("%s port %u", dev->name, dev->port);
+    store_write_number(dev->fe, "page-ref", (u32)dev->keyboard / PAGE_SIZE);
+    store_write_number(dev->fe, "page-gref",
+                       grant(dev->be_domid, dev->keyboard));
+    store_write_number(dev->fe, "event-channel", dev->port);
+    /* else the emulated keyboard gets the keys */
+    store_write(dev->fe, "request-abs-pointer", "1");
+    store_write(dev->fe, "request-raw-pointer", "1");
+    store_write(dev->fe, "state", "3");
+    if (!wait_backend(dev, 4)) {
+        return "backend did not connect";
+    }
+    store_write(dev->fe, "state", "4");
+    return NULL;
+}
+
+const char *keyboard_wait(struct device *dev)
+{
+    u64 start = tsc();
+
+    while (dev->keyboard->in_prod == dev->keyboard->in_cons) {
+        if (tsc() - start > PATIENCE) {
+            return "no key comes";
+        }
+        relax();
+    }
+    dev->keyboard->in_cons = dev->keyboard->in_prod;
+    return NULL;
+}
+
+/* --- any of them ---------------------------------------------------------- */
+
 const char *connect(struct device *dev)
 {
-    return is_disk(dev) ? disk_connect(dev) : nic_connect(dev);
+    return is_disk(dev) ? disk_connect(dev) :
+           is_nic(dev) ? nic_connect(dev) : keyboard_connect(dev);
+}
+
+const char *prove(struct device *dev, u32 sector)
+{
+    return is_disk(dev) ? disk_read(dev, sector) :
+           is_nic(dev) ? nic_ask(dev) : keyboard_wait(dev);
 }

@@ -18,6 +18,11 @@ struct ring {
     u8 slots[];
 };
 
+/* the begin of Xen's struct xenkbd_page */
+struct keyboard {
+    u32 in_cons, in_prod;
+};
+
 /* a NIC has one or more of these */
 struct queue {
     u32 port;
@@ -34,8 +39,11 @@ struct device {
     u32 id;
     u16 be_domid;
     bool works;
-    /* only a disk has these */
+    /* only a keyboard has this */
+    shared struct keyboard *keyboard;
+    /* a NIC has not */
     u32 port;
+    /* only a disk has these */
     u32 ring_order;                 /* of the number of the ring's pages */
     shared struct ring *ring;
     u8 *data;
@@ -54,6 +62,8 @@ struct device {
 };
 
 bool is_disk(const struct device *dev);
+bool is_nic(const struct device *dev);
+u32 event_channel(const struct device *dev);
 bool wait_backend(const struct device *dev, u32 state);
 
 /* all of these return NULL, or what went wrong */
@@ -61,6 +71,10 @@ const char *connect(struct device *dev);
 const char *disk_read(struct device *dev, u32 sector);
 const char *disk_write(struct device *dev, u32 sector);
 const char *nic_ask(struct device *dev);
+const char *keyboard_wait(struct device *dev);      /* for a key */
+
+/* read a disk's @sector, ask the NIC, wait for a key */
+const char *prove(struct device *dev, u32 sector);
 
 /* a boot loader: check what has arrived, and keep the disk busy */
 void load_begin(struct device *dev);

@@ -10,7 +10,7 @@
  * device with data.
  *
  * Options, read from xenstore (lab/...; "none" or nothing for no device):
- *   firmware    devices that the firmware connects: "vbd/51712 vif/0"
+ *   firmware    devices that the firmware connects: "vbd/51712 vif/0 vkbd/0"
  *   os          "1": be an OS; else return to the BIOS, which boots one
  *   boot        Linux's command line: do no more than load Linux for the boot
  *               sector that called us
@@ -99,8 +99,7 @@ static void firmware_device(const char *name, const char *ring_order)
         trouble = "backend is not in InitWait";
     }
     trouble = trouble ? trouble : connect(dev);
-    trouble = trouble ? trouble : is_disk(dev) ? disk_read(dev, 0) :
-                                                 nic_ask(dev);
+    trouble = trouble ? trouble : prove(dev, 0);
     dev->works = !trouble;
     if (dev->works && is_disk(dev) && !rounds) {
         load_begin(dev);
@@ -120,6 +119,7 @@ static void remove_keys(struct device *dev)
     static const char *const keys[] = {
         "ring-ref", "tx-ring-ref", "rx-ring-ref", "event-channel", "protocol",
         "feature-persistent", "request-rx-copy", "feature-no-csum-offload",
+        "page-ref", "page-gref", "request-abs-pointer", "request-raw-pointer",
         "ring-ref0", "ring-ref1", "ring-ref2", "ring-ref3", "ring-page-order",
     };
     u32 i;
@@ -147,7 +147,7 @@ static const char *tear_down(struct device *dev, const char *how)
         } else if (*how == 'k') {
             remove_keys(dev);
         } else if (*how == 'p') {
-            close_event_channel(is_disk(dev) ? dev->port : dev->queue[0].port);
+            close_event_channel(event_channel(dev));
         } else if (*how >= '0' && *how <= '9') {
             state[0] = *how;
             store_write(dev->fe, "state", state);
@@ -244,7 +244,7 @@ static void quiet_point(const char *name)
 static u32 first_of_os;                 /* among the devices */
 
 static struct {
-    u32 right, wrong, in_flight, sum;
+    u32 right, wrong, in_flight;
 } loads;
 
 static void each_load(void (*fn)(struct device *dev))
@@ -265,11 +265,6 @@ static void load_count(struct device *dev)
     loads.in_flight += load_in_flight(dev);
 }
 
-static void load_add_sum(struct device *dev)
-{
-    loads.sum = loads.sum * 31 + load_sum(dev);
-}
-
 /* Whoever has read @reads sectors is an OS, with more under way. */
 static void load(u32 reads)
 {
@@ -284,12 +279,17 @@ static void load(u32 reads)
              tsc() - start < 6 * PATIENCE);
 }
 
-/* of all that the backends of the firmware's disks may write to */
+/* of all that backends of the firmware's, but for NICs', may write to */
 static u32 loads_sum(void)
 {
-    loads.sum = 0;
-    each_load(load_add_sum);
-    return loads.sum;
+    u32 sum = 0, i;
+
+    for (i = 0; i < first_of_os; i++) {
+        if (devices[i].works && !is_nic(&devices[i])) {
+            sum = sum * 31 + load_sum(&devices[i]);
+        }
+    }
+    return sum;
 }
 
 /* --- an OS ---------------------------------------------------------------- */
@@ -299,11 +299,8 @@ static const char *os_use(struct device *dev, u32 sector)
 {
     const char *trouble;
 
-    if (!is_disk(dev)) {
-        return nic_ask(dev);
-    }
-    trouble = disk_read(dev, sector);
-    return trouble ? trouble : disk_write(dev, 7);
+    trouble = prove(dev, sector);
+    return trouble || !is_disk(dev) ? trouble : disk_write(dev, 7);
 }
 
 /* attach a device that nobody is supposed to have used before */
@@ -549,8 +546,7 @@ static void one_round(void)
     }
     point("asked");
     for (i = 0; i < ndevices; i++) {
-        close_event_channel(is_disk(&devices[i]) ? devices[i].port
-                                                 : devices[i].queue[0].port);
+        close_event_channel(event_channel(&devices[i]));
     }
     ndevices = 0;
     next_gref = first_gref;

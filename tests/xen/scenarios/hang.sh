@@ -7,13 +7,7 @@
 # shellcheck disable=SC2034  # guest() reads it
 DM_ARGS=', "-device", "xen-fw-handoff,id=fw-handoff,timeout-ms=8000"'
 
-hand_off() {    # hand_off TAG: what the firmware leaves connected
-    through firmware
-    checkpoint 'announced' 60
-    snapshot 'announced'
-    reported "$1"
-    resume 'announced'
-}
+hand_off() { through firmware; announced; resume 'announced'; }
 
 guest 'on_reboot = "restart"'
 # one that is never more than in InitWait, and one that has connected
@@ -23,10 +17,8 @@ present
 start firmware "$ALL vbd/51744 vbd/51760" os 1 late "$ALL" gates "firmware announced done" \
     shutdown 1
 plays_dead
-hand_off beside
-checkpoint 'done' 60
-snapshot 'done'
-written
+hand_off
+used
 archive_evidence
 xenstore-write "/local/domain/$DOMID/lab/go" 'done'
 await 60 "the guest's next life" restarted
@@ -34,4 +26,4 @@ dead_backend vbd/51744
 present
 options firmware vbd/51744 os 1 gates "firmware announced"
 plays_dead
-hand_off alone
+hand_off

@@ -15,13 +15,14 @@ start firmware "$ALL" os 1 order "load=0 product=3 build=1 unplug=7 late" late "
     gates "firmware announced done"
 checkpoint 'firmware' 60
 snapshot 'firmware'
-query limit tree '{"execute":"human-monitor-command","arguments":{
-    "command-line":"info qom-tree /machine/unattached"}}'
-qdisk=$(sed -n 's,.*/\(device\[[0-9]*\]\) (xen-disk).*,/machine/unattached/\1,p' "$OUT/qmp-limit.txt")
+qdisk=$(monitor 'info qom-tree /machine/unattached' |
+    sed -n 's,.*/\(device\[[0-9]*\]\) (xen-disk).*,/machine/unattached/\1,p')
 limit_kernel 1
 limit_qemu 1
 resume 'firmware'
 await 30 "blkback to close" closed
 limit_kernel 0
-limit_qemu 0    # after the handoff: QMP waits for its end
-take_over
+announced
+limit_qemu 0
+resume 'announced'
+used
