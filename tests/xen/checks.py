@@ -88,7 +88,7 @@ def loaded(facts, reads):
            loader['then'], 'nothing came')
 
 
-def given_up(facts, tag, backend_states, bound):
+def timed_out(facts, tag, backend_states, bound):
     """Backends that never answer were waited for once, and no longer than
     @bound seconds; what comes with the OS's announcement is not delayed."""
     devices = list(backend_states)

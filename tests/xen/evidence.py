@@ -245,6 +245,17 @@ def parse_soak(text):
             for words in map(str.split, text.splitlines())]
 
 
+def parse_held(text):
+    """What happened before the end of a handoff that waits for a backend."""
+    replies = re.search(r'(\d+) replies, the slowest after ([\d.]+) ms', text)
+    return {
+        'port': [int(v, 16) for v in re.findall(r' = 0x(\w\w)', text)],
+        'replies': int(replies[1]) if replies else 0,
+        'slowest_ms': float(replies[2]) if replies else None,
+        'let_go': 'let go' in text,
+    }
+
+
 # --- all of it --------------------------------------------------------------
 
 def snapshot_facts(store, dump, table, connection, domid, created, firmware,
@@ -416,6 +427,8 @@ def evidence(directory):
         'qmp': {path.stem[len('qmp-'):]: parse_replies(read(path))
                 for path in directory.glob('qmp-*.txt')},
     }
+    if (directory / 'held.txt').exists():
+        facts['held'] = parse_held(read(directory / 'held.txt'))
     if (directory / 'soak.txt').exists():
         facts['soak'] = parse_soak(read(directory / 'soak.txt'))
     facts['emulated'] = {tag: parse_emulated(replies)

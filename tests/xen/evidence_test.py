@@ -317,6 +317,14 @@ class Scenario(unittest.TestCase):
         self.assertEqual(facts['linux']['all_disks'], ['xvda', 'xvdb'])
         self.assertTrue(facts['linux']['ping'])
 
+    def test_held(self):
+        self.assertEqual(evidence.parse_held(
+            '{"return": "portb[0x03ff] = 0x00\\r\\n"}\n'
+            '{"return": "portb[0x03ff] = 0x02\\r\\n"}\n'
+            '200 replies, the slowest after 12.5 ms\n'),
+            {'port': [0, 2], 'replies': 200, 'slowest_ms': 12.5,
+             'let_go': False})
+
     def test_nothing_there(self):
         empty = self.dir.parent / 'empty'
         empty.mkdir()

@@ -46,6 +46,8 @@
  *   rounds      for the benchmark: so many times the firmware connects and is
  *               torn down by dom0, or by the device under test if it then has
  *               a "request"; it waits at "firmware" and "asked"
+ *   restored    "1": the OS finds itself in a restored guest when it has
+ *               announced itself, and maps its grant table anew
  *   shutdown    how the OS ends: 1 reboots, 5 is a soft reset, after which we
  *               begin anew
  *   complete    "1" once all of these are there: nobody tells dom0 that a
@@ -418,6 +420,9 @@ static void attach_late(void)
         }
     }
     claim_callback();
+    if (option("restored")) {
+        begin_grants();
+    }
     if (early_gref) {
         next_gref = os_gref;
     }
@@ -458,12 +463,27 @@ static void log_line(void)
     }
 }
 
+/* It uses QEMU's port, when dom0 says 1 there, and announces itself, too. */
+static void second(void)
+{
+    while (scratch() != 1) {
+        continue;
+    }
+    set_scratch(2);
+    outw(0x12, 3);
+    set_scratch(3);
+    for (;;) {
+        __asm__ volatile("cli; hlt");
+    }
+}
+
 /*
- * One step of an OS: "load" is its boot loader's, "callback" sets that, "early"
- * and "late" attach devices, "watch", "request" (the first half of one) and
- * "reply" (the rest, and what comes) are about its connection to xenstore, the
- * others write to the platform device.  Nothing is said in between: an OS takes
- * no time for these, and characters on the serial port do.
+ * One step of an OS: "load" is its boot loader's, "second" starts its second
+ * vCPU, "callback" sets that, "early" and "late" attach devices, "watch",
+ * "request" (the first half of one) and "reply" (the rest, and what comes) are
+ * about its connection to xenstore, the others write to the platform device.
+ * Nothing is said in between: an OS takes no time for these, and characters on
+ * the serial port do.
  */
 static void step(const char *word)
 {
@@ -476,6 +496,10 @@ static void step(const char *word)
     value = number(p);
     if (starts_with(word, "load=")) {
         load(value);
+    } else if (starts_with(word, "second")) {
+        if (!start_second(second)) {
+            say("there is no second vCPU");
+        }
     } else if (starts_with(word, "callback")) {
         claim_callback();
     } else if (starts_with(word, "watch")) {

@@ -132,9 +132,14 @@ void say(const char *fmt, ...)
     }
 }
 
-bool scratch(void)
+u8 scratch(void)
 {
     return inb(0x3ff);
+}
+
+void set_scratch(u8 value)
+{
+    outb(0x3ff, value);
 }
 
 u32 platform_bar(u32 n)
@@ -155,21 +160,29 @@ u32 platform_bar(u32 n)
 
 enum {
     MEMORY_OP = 12,
+    VCPU_OP = 24,
     SCHED_OP = 29,
     EVENT_CHANNEL_OP = 32,
     HVM_OP = 34,
 };
 
-static long hypercall(int nr, u32 op, void *arg)
+static long hypercall3(int nr, u32 op, u32 arg, const void *more)
 {
     long ret;
-    u32 clobbered[2];
+    u32 clobbered[3];
 
     __asm__ volatile("call *%[entry]"
-                     : "=a"(ret), "=b"(clobbered[0]), "=c"(clobbered[1])
-                     : [entry] "S"(hypercall_page + nr * 32), "1"(op), "2"(arg)
-                     : "edx", "edi", "memory");
+                     : "=a"(ret), "=b"(clobbered[0]), "=c"(clobbered[1]),
+                       "=d"(clobbered[2])
+                     : [entry] "S"(hypercall_page + nr * 32), "1"(op), "2"(arg),
+                       "3"(more)
+                     : "edi", "memory");
     return ret;
+}
+
+static long hypercall(int nr, u32 op, void *arg)
+{
+    return hypercall3(nr, op, (u32)arg, NULL);
 }
 
 void yield(void)
@@ -226,6 +239,38 @@ void close_event_channel(u32 port)
 void shut_down(u32 reason)
 {
     hypercall(SCHED_OP, 2, &reason);
+}
+
+/* of Xen's public/hvm/hvm_vcpu.h: flat and 32-bit, as we are */
+struct vcpu_context {
+    u32 mode, pad;
+    u32 eax, ecx, edx, ebx, esp, ebp, esi, edi, eip, eflags;
+    u32 cr0, cr3, cr4, pad1;
+    u64 efer;
+    u32 cs_base, ds_base, ss_base, es_base, tr_base;
+    u32 cs_limit, ds_limit, ss_limit, es_limit, tr_limit;
+    u16 cs_ar, ds_ar, ss_ar, es_ar, tr_ar, pad2[3];
+};
+
+bool start_second(void (*entry)(void))
+{
+    struct vcpu_context context = {
+        .esp = (u32)new_page() + PAGE_SIZE, .eip = (u32)entry, .eflags = 2,
+        .cr0 = 0x11, .cs_limit = ~0u, .ds_limit = ~0u, .ss_limit = ~0u,
+        .es_limit = ~0u, .tr_limit = 0x67, .cs_ar = 0xc9b, .ds_ar = 0xc93,
+        .ss_ar = 0xc93, .es_ar = 0xc93, .tr_ar = 0x8b,
+    };
+    u64 start = tsc();
+
+    /* INIT to all others: Xen wants it as the BIOS has found it */
+    *(shared u32 *)0xfee00300 = 0xc4500;
+    while (hypercall3(VCPU_OP, 0, 1, &context)) {
+        if (tsc() - start > PATIENCE) {
+            return false;
+        }
+        yield();
+    }
+    return !hypercall3(VCPU_OP, 1, 1, NULL);
 }
 
 /* find Xen and fill the hypercall page */

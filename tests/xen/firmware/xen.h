@@ -100,8 +100,9 @@ extern const char *who;     /* whose lines these are: PVFW or PVOS */
 __attribute__((format(printf, 1, 2)))
 void say(const char *fmt, ...);
 
-/* whether COM1's scratch register is not 0 */
-bool scratch(void);
+/* COM1's scratch register, which QEMU's monitor can read and write, too */
+u8 scratch(void);
+void set_scratch(u8 value);
 
 /* where BAR @n of the platform device is, 0 without one */
 u32 platform_bar(u32 n);
@@ -135,6 +136,9 @@ void close_event_channel(u32 port);
 
 /* returns only from a soft reset */
 void shut_down(u32 reason);
+
+/* let vCPU 1 run @entry, which never returns */
+bool start_second(void (*entry)(void));
 
 /* --- xenstore ------------------------------------------------------------- */
 
