@@ -14,10 +14,7 @@ import sys
 
 TOP = Path(__file__).resolve().parent.parent
 BUILD = TOP / 'build' / 'qemu' / 'build-coverage'
-# only on a real Xen, and only where KVM emulates one
-ABSENT = ['hw/xen/xen-handoff-native.c', 'hw/i386/kvm/xen_handoff_emu.c']
-FILES = sorted(str(p.relative_to(TOP)) for p in TOP.glob('hw/**/xen*handoff*.c')
-               if str(p.relative_to(TOP)) not in ABSENT)
+FILES = sorted(str(p.relative_to(TOP)) for p in TOP.glob('hw/xen/xen_fw_handoff*.c'))
 
 
 def data():

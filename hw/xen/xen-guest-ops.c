@@ -107,13 +107,13 @@ static void native_grant_table_unmap(void *table, unsigned int frames)
  */
 
 /*
- * So often is xenstored given a turn before we take it to be done, or not to
- * read the ring
+ * How often xenstored gets a turn before we take it to be done, or not to read
+ * the ring
  */
 #define IDLE_TURNS 2
 #define UNREAD_TURNS 8
 
-/* Bytes; xenstored's quotas do not let it hold back so much for a guest */
+/* Bytes; xenstored's quotas do not let it queue more for a guest */
 #define MAX_HEARD (4 * MiB)
 
 typedef struct Ring {
@@ -184,7 +184,7 @@ static int ring_send(Ring *ring, const void *data, size_t len, uint32_t *type)
     qatomic_store_release(&page->req_prod, prod + len);
     rc = ring_listen(ring);
     if (rc < 0) {
-        /* as if nothing had been sent, if nobody has read it */
+        /* if it was not read, it was not sent */
         if (qatomic_read(&page->req_cons) == prod) {
             qatomic_store_release(&page->req_prod, prod);
         }
@@ -208,8 +208,8 @@ static int ring_send(Ring *ring, const void *data, size_t len, uint32_t *type)
  * Ask for XS_RESET_WATCHES, which ends transactions as well (Xen 4.2).
  *
  * The firmware may have left a request that it had not sent to its end.  Zeros
- * end any, and so many are a message themselves, which is answered, too: where
- * one ends is seen when the answer comes.
+ * complete any, and a header of zeros is a message itself: its answer shows
+ * where a message ends.
  */
 static int ring_reset(Ring *ring)
 {

@@ -1,12 +1,11 @@
 /*
  * Xen firmware handoff
  *
- * Firmware of a Xen HVM guest that drives PV disks or NICs cannot know when it
- * was called for the last time, and leaves its connections open.  Every OS
- * with PV drivers announces itself by writing to the I/O ports of xen-platform.
- * This device is told of those writes first, and before the announcing vCPU
- * goes on it closes from this side what the firmware has left.  The vCPU is
- * held meanwhile, QEMU is not.
+ * Firmware of a Xen HVM guest that drives PV disks or NICs never knows which
+ * call was its last, so it leaves its connections open.  Every OS with PV
+ * drivers announces itself by writing to the I/O ports of xen-platform.  This
+ * device hears of those writes first.  It holds the announcing vCPU, but not
+ * QEMU, until the backends have released what the firmware has left.
  *
  * Whose a connection is, the ledger knows (xen_fw_handoff_ledger.c); how a
  * backend is made to let go, the teardown (xen_fw_handoff_teardown.c).  A write
@@ -54,9 +53,9 @@
 #define BAR_UNPLUG_SOME  8    /* 1: disks, 2: NICs; all else is a log byte */
 
 /*
- * How often to look whether an OS has come up that does not write to any port.
- * Most take longer from setting HVM_PARAM_CALLBACK_IRQ to their first frontend;
- * where one is quicker, its frontends are its own and are left alone.
+ * How often to check for an OS that writes to no port.  Most take longer from
+ * setting HVM_PARAM_CALLBACK_IRQ to connecting their first frontend; where one
+ * is quicker, its frontends are its own and are skipped.
  */
 #define POLL_PARAM_MS 10
 
@@ -73,18 +72,18 @@
 #define LOOK_MIN_US 500
 #define LOOK_MAX_MS 20
 
-/* Nobody wants a vCPU to stand still for longer */
+/* A vCPU stands still for as long: cap it */
 #define MAX_TIMEOUT_MS 60000
 
 /*
  * A firmware asks for a teardown when it is done with its devices, perhaps once
- * per driver; who asks without end must not keep us busy.
+ * per driver.  Cap it: each request costs a teardown.
  */
 #define MAX_REQUESTS 16
 
 OBJECT_DECLARE_SIMPLE_TYPE(XenFwHandoff, XEN_FW_HANDOFF)
 
-/* By what an OS announces itself */
+/* How an OS announces itself */
 typedef enum Kind {
     KIND_PRODUCT,
     KIND_BUILD,
@@ -132,7 +131,7 @@ struct XenFwHandoff {
     XenFwHandoffTeardown *teardown;
     GQueue held;                /* of HeldWrite: what vCPUs wait with */
 
-    /* what is told */
+    /* what is reported */
     uint32_t followed;          /* by which kinds, after the announcement */
     XenFwHandoffReport report;
 };
@@ -152,8 +151,8 @@ static XenFwHandoffOs read_os(Error **errp)
 }
 
 /*
- * All grants that there are belong to the firmware if no OS is there even
- * afterwards.  Returns whether one is.
+ * If no OS is present after the table was read, all its entries are the
+ * firmware's.  Returns whether one is.
  */
 static XenFwHandoffOs record_grants(XenFwHandoff *s)
 {
@@ -176,7 +175,7 @@ static void set_state(XenFwHandoff *s, XenFwHandoffState state)
     s->state = state;
 }
 
-/* The toolstack's node.  Not while the guest waits, if it can be later. */
+/* For the toolstack; where possible, not while the guest waits */
 static void publish(XenFwHandoff *s)
 {
     xen_fw_handoff_report_state(&s->report, s->state);
@@ -221,8 +220,8 @@ static void frontend_changed(const char *name, void *opaque)
 }
 
 /*
- * oxenstored sends a list of names that is longer than libxenstore takes, which
- * ends the connection: a guest can have such names, and nobody is told.
+ * If oxenstored sends a list of names that is longer than libxenstore accepts,
+ * the connection ends without notice.  A guest can have such names.
  */
 static bool xenstore_is_lost(XenFwHandoff *s)
 {
@@ -489,10 +488,10 @@ static void add_frontend_domid(const char *name, void *opaque)
 }
 
 /*
- * The backends' right to come back.  Entries for a domain with a backend of
- * this guest are the firmware's if they were there without an OS.  The backends
- * may have taken their time and another vCPU gone on, so look again whether
- * there still is none.
+ * Revoke the grants by which backends could map the firmware's pages again.
+ * Entries for a domain with a backend of this guest are the firmware's if they
+ * were there without an OS.  Other vCPUs went on while the backends closed, so
+ * check again that there still is none.
  */
 static void scrub_grants(XenFwHandoff *s)
 {
@@ -551,7 +550,7 @@ static void reset_xenstore(XenFwHandoff *s, int64_t until)
 
 static void let_go(XenFwHandoff *s);
 
-/* What there is of a handoff, done or not */
+/* Free what there is of a handoff, done or not */
 static void drop_handoff(XenFwHandoff *s)
 {
     if (s->xenstore_reset && xen_guest_ops->xenstore_reset_end) {
@@ -702,7 +701,7 @@ static char *describe(Kind kind, hwaddr addr, unsigned int val)
 
 /*
  * The guest announces its PV drivers.  Only the first time since reset counts;
- * what else it tells about them then is logged, each kind once.
+ * later ones are only logged, once per kind.
  */
 static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint32_t val)
 {
@@ -727,7 +726,7 @@ static void announce(XenFwHandoff *s, Kind kind, hwaddr addr, uint32_t val)
 
 /*
  * Firmware that knows when it is done asks for its teardown.  An OS cannot: its
- * connections would not be torn down anyway, and its vCPU not be held up.
+ * connections are never torn down, so its vCPU is not held either.
  */
 static void firmware_request(XenFwHandoff *s)
 {
@@ -843,8 +842,8 @@ static void platform_written(Notifier *n, void *data)
 /*
  * A guest that writes to no port (a kernel before the protocol, or Linux with
  * xen_emul_unplug=never) sets the parameter before it looks for its devices.
- * Xen does not tell QEMU, so look; the guest does not wait, so the ledger
- * has to decide with the OS running.
+ * Xen does not notify QEMU, so poll.  The guest is not held, so the ledger has
+ * to decide while the OS runs.
  */
 static void poll_param(void *opaque)
 {
@@ -859,9 +858,9 @@ static void poll_param(void *opaque)
 }
 
 /*
- * QEMU's own Xen lets us know, and the vCPU waits as with a port write: not for
- * the parameter to be set, but before the next instruction.  What was granted
- * before it is set is the firmware's.
+ * QEMU's own Xen notifies us, and the vCPU is held as with a port write: the
+ * parameter gets set, but no further instruction runs.  What was granted before
+ * it is set is the firmware's.
  */
 static void callback_set(Notifier *n, void *data)
 {
@@ -906,7 +905,7 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     if (type == RESET_TYPE_WAKEUP || !s->written.notify) {
         return;
     }
-    /* The guest that waits is gone, and what it wanted */
+    /* vCPUs that are held are reset, and what they wrote is void */
     drop_handoff(s);
     g_queue_clear_full(&s->held, (GDestroyNotify)held_write_free);
     xen_guest_ops->vcpu_release();
@@ -926,9 +925,9 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
 }
 
 /*
- * What was saved while its firmware ran has its announcement still to come.
- * HVM_PARAM_CALLBACK_IRQ alone does not tell: Xen's toolstack does not save it,
- * and an OS announces itself anew before it sets that again.
+ * A guest that was saved while its firmware ran still has to announce its OS.
+ * HVM_PARAM_CALLBACK_IRQ alone does not show that: Xen's toolstack does not
+ * save it, and an OS announces itself anew before it sets it again.
  */
 static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
 {
@@ -947,7 +946,7 @@ static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
     }
 }
 
-/* Without it, as from a machine without the device, nobody knows: not armed */
+/* Without it, as from a machine without the device: not armed */
 static const VMStateDescription vmstate_xen_fw_handoff = {
     .name = TYPE_XEN_FW_HANDOFF,
     .version_id = 1,

@@ -2,7 +2,7 @@
  * Xen firmware handoff: the guest's grant table seen from this side
  *
  * When a backend has let go, the firmware's entry in the grant table still
- * permits it to come back: to a page that is by now the OS's.  Linux never
+ * permits it to map the page again, which is the OS's by then.  Linux never
  * clears what it has not granted itself.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

@@ -110,7 +110,7 @@ static bool has_toolstack_keys(const Frontend *f,
     gpointer key;
 
     if (!f || !f->toolstack_keys) {
-        return true;            /* nobody knows what they were */
+        return true;            /* they are not known */
     }
     g_hash_table_iter_init(&iter, seen->keys);
     while (g_hash_table_iter_next(&iter, &key, NULL)) {

@@ -1,5 +1,5 @@
 /*
- * Xen firmware handoff: what it tells, in the log and over QMP
+ * Xen firmware handoff: what it reports, in the log, over QMP and in xenstore
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -29,7 +29,7 @@
 #define MAY_LACK "the guest may lack this device and others that get its " \
                  "grant references"
 
-/* About what a line has before our text */
+/* Roughly what QEMU writes before our text */
 #define LINE_OVERHEAD 64
 
 /* The ledger's, without XEN_FW_HANDOFF_NONE, which has no connection */
@@ -41,8 +41,8 @@ static const XenFwHandoffOwner owners[] = {
 };
 
 /*
- * The log is a file of dom0's that nobody else bounds, and every reset of the
- * guest begins anew: a guest must not fill dom0's disk.
+ * The log is a file of dom0's that nothing else bounds, and each reset of the
+ * guest adds to it: a guest must not fill dom0's disk.
  */
 static bool may_say(XenFwHandoffReport *r, size_t len)
 {
@@ -309,7 +309,7 @@ void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state)
     if (!r->xsh) {
         error_setg_errno(&err, errno, "cannot open xenstore");
     }
-    /* Nothing new to count before the end, and the guest waits for it */
+    /* The counts change at the end only, and the guest waits for it */
     if (state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         for (size_t i = 0; i < ARRAY_SIZE(counts) && !err; i++) {
             xs_node_printf(r->xsh, XBT_NULL, node, counts[i].key, &err, "%u",
@@ -321,7 +321,7 @@ void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state)
                        r->announcement ?: "");
     }
     if (!err) {
-        /* Last: who watches it finds all else up to date */
+        /* Last: when a watch on it fires, all else is up to date */
         xs_node_printf(r->xsh, XBT_NULL, node, "state", &err, "%s",
                        XenFwHandoffState_str(state));
     }

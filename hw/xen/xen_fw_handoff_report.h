@@ -1,5 +1,5 @@
 /*
- * Xen firmware handoff: what it tells, in the log, over QMP and in xenstore
+ * Xen firmware handoff: what it reports, in the log, over QMP and in xenstore
  *
  * The log is for people.  Of its lines only those that begin with "armed for",
  * "announced by" and "done in" are made for programs: scripts read them when a
@@ -16,7 +16,7 @@
 #include "hw/xen/xen_fw_handoff_ledger.h"
 #include "xen_fw_handoff_teardown.h"
 
-/* Bytes of the log in the life of one QEMU, but for the guest's own lines */
+/* Bytes that one QEMU writes to the log at most */
 #define XEN_FW_HANDOFF_LOG_MAX (1024 * 1024)
 
 /**
@@ -36,7 +36,7 @@ typedef struct XenFwHandoffReport {
     int64_t since;              /* when the present handoff began */
     size_t said;                /* since QEMU has started */
     struct qemu_xs_handle *xsh; /* of the node of toolstacks */
-    bool untold;                /* they are not up to date, the log has it */
+    bool untold;                /* the node is out of date, the log says so */
 } XenFwHandoffReport;
 
 /**

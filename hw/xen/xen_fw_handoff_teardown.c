@@ -27,10 +27,10 @@
 /* The guest can make every transaction fail by writing all the time */
 #define MAX_TRANSACTIONS 8
 
-/* Kept of the time for each frontend that may have to be restored at its end */
+/* Time reserved for restoring one frontend when its backend did not follow */
 #define RESTORE_US 1000
 
-/* A timer that comes so much later than it should: the main loop stood still */
+/* If the timer is later than this, the main loop stood still */
 #define LATE_MS 50
 
 static const struct {
@@ -84,9 +84,9 @@ static bool is_pending(const XenFwHandoffTask *task)
 
 /*
  * May the frontend still be written to?  Not if the domain is being destroyed:
- * what we write would stay for ever.  And where an OS runs while we work, a
- * state that is not the one that we know is the OS's word: it resets the
- * frontend itself, or connects it.
+ * what we write would stay for ever.  And if an OS runs meanwhile, a state that
+ * is not the one we know is the OS's doing: it resets the frontend itself, or
+ * connects it.
  */
 static void check_frontend(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                            xs_transaction_t tid, Error **errp)
@@ -332,8 +332,8 @@ static int64_t waits_until(const XenFwHandoffTeardown *t)
 }
 
 /*
- * The end comes from the timer, too: who is told of it frees the teardown, and
- * may close the handle whose watch we are called from.
+ * The end is reported from the timer, too: done() frees the teardown, and may
+ * close the handle whose watch we are called from.
  */
 static void schedule(XenFwHandoffTeardown *t)
 {
@@ -386,7 +386,7 @@ static void teardown_timer(void *opaque)
     XenFwHandoffTeardown *t = opaque;
     int64_t late = now() - t->wake;
 
-    /* Not for ever: a task has few steps */
+    /* That ends: a task has few steps */
     if (t->wake && late > LATE_MS * SCALE_MS && t->advanced) {
         t->deadline += late;
     }
@@ -438,7 +438,7 @@ XenFwHandoffTeardown *xen_fw_handoff_teardown_start(
     t->pending = tasks->len;
     t->by_backend = g_hash_table_new(g_str_hash, g_str_equal);
     t->watches = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    /* Whoever waits for the end of it polls this context at most */
+    /* Code that waits for the end may poll no context but this */
     aio_timer_init(qemu_get_aio_context(), &t->timer, QEMU_CLOCK_REALTIME,
                    SCALE_NS, teardown_timer, t);
     t->start = now();

@@ -85,7 +85,7 @@ typedef void XenFwHandoffTeardownFn(void *opaque);
 /**
  * xen_fw_handoff_teardown_start: close connections from the backend's domain
  * @xsh: xenstore
- * @table: the guest's grant table, where it can be had
+ * @table: the guest's grant table, where it can be read
  * @tasks: array of XenFwHandoffTask
  * @timeout_ms: how long all of it may take.  Time in which QEMU's main loop
  *              stands still, as while a disk of its own drains, is not counted.

@@ -65,7 +65,7 @@ typedef enum XenFwHandoffRead {
 /**
  * xen_fw_handoff_read_frontend: see what a frontend looks like now
  * @name: its name, "vbd/51712"
- * @ledger: tells what is known of it
+ * @ledger: what is known of it
  * @what: which keys are there without their values
  *
  * Work and memory are bounded by XEN_FW_HANDOFF_MAX_KEYS and _VALUE.  What
@@ -83,7 +83,7 @@ XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
  * @class: "vbd"
  * @id: "51712"
  *
- * device/pci is none: it belongs to the toolstack and to nobody's firmware.  A
+ * device/pci is not one: only the toolstack uses it.  A
  * name of more than XEN_FW_HANDOFF_MAX_NAME bytes is a guest's that wants to
  * fill the log.
  */
@@ -120,7 +120,7 @@ char *xen_fw_handoff_trusted_backend(const XenFwHandoffXs *store,
  * xen_fw_handoff_backend_domid: the domain that a trusted backend is in
  * @backend: its path, "/local/domain/<d>/backend/..."
  *
- * Returns false if the path is none of that form.
+ * Returns false if the path does not have that form.
  */
 bool xen_fw_handoff_backend_domid(const char *backend, uint16_t *domid);
 

@@ -102,9 +102,10 @@ static void emu_vcpu_release(void)
 }
 
 /*
- * Who stops the guest may be about to save it, and what a vCPU is held for
- * cannot be saved half done.  The events of QEMU's own xenstore come in the main
- * AioContext, so that can be waited for, as for requests in flight.
+ * Code that stops the guest may be about to save it, and what a vCPU is held
+ * for cannot be saved half done.  Events of QEMU's own xenstore are delivered
+ * in the main AioContext, so the end can be waited for, as with requests in
+ * flight.
  */
 static void emu_vm_state_changed(void *opaque, bool running, RunState state)
 {

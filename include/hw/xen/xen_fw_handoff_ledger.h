@@ -46,7 +46,7 @@ typedef enum XenFwHandoffOs {
  * @XEN_FW_HANDOFF_FIRMWARE: the firmware's, to be torn down
  * @XEN_FW_HANDOFF_OS: the OS made it
  * @XEN_FW_HANDOFF_OS_CHANGED: the firmware made it, but it changed under the OS
- * @XEN_FW_HANDOFF_UNKNOWN: no telling, so it is left alone
+ * @XEN_FW_HANDOFF_UNKNOWN: it cannot be known, so it is skipped
  */
 typedef enum XenFwHandoffLedgerOwner {
     XEN_FW_HANDOFF_NONE,
@@ -135,7 +135,7 @@ void xen_fw_handoff_ledger_foreach(XenFwHandoffLedger *ledger,
  * @seen: what was found there; the ledger takes it over
  * @os: HVM_PARAM_CALLBACK_IRQ as read after @seen
  *
- * The first sight of a frontend at rest tells what the toolstack wrote: the
+ * The first sight of a frontend at rest shows what the toolstack wrote: the
  * guest has not run yet, or not yet heard of the device.
  *
  * Returns whose the connection is by now, XEN_FW_HANDOFF_NONE also when the
@@ -150,8 +150,9 @@ XenFwHandoffLedgerOwner xen_fw_handoff_ledger_update(XenFwHandoffLedger *ledger,
  * xen_fw_handoff_ledger_remove: a directory was removed
  * @path: a frontend, "vbd/51712", a class of them, "vbd", or "" for all
  *
- * Its name stays: a guest that removes what it has made must not have more than
- * others.  If it comes back it is a new frontend in all else.
+ * Its name still counts, so that a guest cannot exceed the limits by removing
+ * frontends and making new ones.  If it comes back, all else is as if it were
+ * new.
  */
 void xen_fw_handoff_ledger_remove(XenFwHandoffLedger *ledger, const char *path);
 
