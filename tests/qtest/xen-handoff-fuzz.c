@@ -1392,8 +1392,8 @@ static Fuzz *fuzz_new(GRand *r)
         "-netdev dgram,id=n0,local.type=fd,local.str=%d "
         "-device xen-net-device,netdev=n0,idx=0,mac=02:00:00:00:00:01 "
         "-chardev null,id=c1 -device xen-console,chardev=c1,idx=1",
-        f->scrub ? "on" : "off", f->callback_notifier ? "on" : "off", f->disk[0], f->disk[1],
-        f->wire[1]);
+        f->scrub ? "on" : "off", f->callback_notifier ? "on" : "off",
+        f->disk[0], f->disk[1], f->wire[1]);
     f->qts = f->g->qts;
     qtest_add_abrt_handler(on_abort, f);
     map_bar(f);

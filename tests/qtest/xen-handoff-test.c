@@ -1264,7 +1264,7 @@ static void test_slow(void)
     story_end(s);
 }
 
-/* A backend that cannot be followed: the OS finds at least a frontend at rest */
+/* A backend that cannot be followed: at least the frontend is at rest */
 static void test_cannot_watch(void)
 {
     Story *s = story(WITH_HANDOFF, "%s", "");
@@ -1402,7 +1402,7 @@ static void test_held_stop(void)
     story_end(s);
 }
 
-/* As with QEMU's own Xen: who stops the guest may save it, so it is done then */
+/* As with QEMU's own Xen, whose state may be saved once it has stopped */
 static void test_held_stop_waits(void)
 {
     Story *s = story("-global xen-loopback.events-in-drain=on " WITH_HANDOFF,

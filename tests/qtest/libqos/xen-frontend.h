@@ -178,8 +178,8 @@ char *qxen_log(QXenGuest *g);
  * @port: the I/O port
  * @value: what to write
  *
- * Write to a port of xen-platform, or of its BAR 0, as the guest's vCPU does, and
- * wait until that vCPU may go on.
+ * Write to a port of xen-platform, or of its BAR 0, as the guest's vCPU does,
+ * and wait until that vCPU may go on.
  */
 void qxen_out(QTestState *qts, unsigned int size, uint16_t port,
               uint32_t value);

@@ -63,8 +63,8 @@ bool qxen_handoff_is_armed(QTestState *qts);
  * qxen_handoff_await:
  * @qts: a QEMU with the device
  *
- * Wait for the end of a handoff for which no vCPU is held: the OS was noticed by
- * HVM_PARAM_CALLBACK_IRQ.
+ * Wait for the end of a handoff for which no vCPU is held, because the OS was
+ * noticed by HVM_PARAM_CALLBACK_IRQ.
  */
 void qxen_handoff_await(QTestState *qts);
 
