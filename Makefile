@@ -15,6 +15,8 @@ help:
 	@echo "make check        style and documents: before a commit"
 	@echo "make deb          a Debian package of QEMU for a Xen host, in build/"
 	@echo "make test-deb     install it in a lab's dom0, use it for guests, remove it"
+	@echo "make edit         patches/ and meson.build.patch as commits, in build/edit"
+	@echo "make refresh      what those commits say by now, back to patches/ and meson.build.patch"
 	@echo "make series       patches with cover letters for QEMU's maintainers, in build/series/"
 	@echo "make check-series builds each of them, with checkpatch.pl, tests and Sphinx"
 	@echo "make clean        remove build/; the cache stays, make says where"
@@ -51,6 +53,10 @@ check:
 	@scripts/check.sh
 deb:
 	@scripts/deb.sh
+edit:
+	@scripts/edit.sh
+refresh:
+	@scripts/edit.sh refresh
 series:
 	@scripts/series.sh
 check-series:
@@ -62,4 +68,4 @@ test-deb: build
 clean:
 	@scripts/clean.sh
 .PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
-	deb test-deb series check-series clean
+	deb test-deb edit refresh series check-series clean

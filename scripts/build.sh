@@ -46,19 +46,14 @@ variant() {
     esac
 }
 
-compose() { # our patches on a fresh tree, synced by content so that ninja rebuilds little
+compose() { # patches and overlay in QEMU's tree; git leaves what has not changed alone
     wanted=$(cat "$TOP"/patches/*.patch "$TOP/meson.build.patch" "$orig"/*.dsc | sha256sum; overlay_files)
     [ "$wanted" != "$(cat "$tree/composed" 2>/dev/null)" ] || return 0
-    unpack "$CACHE/compose"
-    for p in "$TOP"/patches/*.patch "$TOP/meson.build.patch"; do
-        patch -d "$CACHE/compose" -p1 --no-backup-if-mismatch <"$p" >"$CACHE/log/patch.log" 2>&1 ||
-            { cat "$CACHE/log/patch.log" >&2; die "$p does not apply to QEMU $version"; }
-    done
+    repository
+    whole
     mkdir -p "$tree/qemu"
-    # not --times: an unchanged file keeps its old one, a changed file gets the present
-    rsync -rlpc --delete --exclude='/build*' "$CACHE/compose/" "$tree/qemu/"
-    rm -rf "$CACHE/compose"
-    overlay "$tree/qemu"
+    (export GIT_INDEX_FILE="$tree/index" &&
+        plain_git --git-dir="$repo" --work-tree="$tree/qemu" read-tree --reset -u whole)
     echo "$wanted" >"$tree/composed"
 }
 

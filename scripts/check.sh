@@ -66,6 +66,7 @@ check 'shell: shellcheck' shell_style
 check 'man pages: mandoc' man_pages
 check 'spec: sphinx' spec
 check 'README.md and CONTRIBUTING.md: every path is there, every file is in the map' python3 scripts/check.py
+check 'patches/ and meson.build.patch: as make refresh writes them' scripts/edit.sh check
 check 'no path of one machine' machine_paths
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
