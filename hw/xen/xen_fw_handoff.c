@@ -81,6 +81,12 @@
  */
 #define MAX_REQUESTS 16
 
+/*
+ * How many of the guest's writes are looked at after the announcement, for what
+ * else the OS says of itself.  Later ones cost nothing.
+ */
+#define MAX_FOLLOW_UPS 4096
+
 OBJECT_DECLARE_SIMPLE_TYPE(XenFwHandoff, XEN_FW_HANDOFF)
 
 /* How an OS announces itself */
@@ -106,6 +112,7 @@ struct XenFwHandoff {
     bool done;
 
     Notifier machine_done, written, callback;
+    bool listening;             /* "written" is on xen-platform's list */
 
     /* while armed: from reset to the announcement */
     XenFwHandoffXs store;
@@ -133,6 +140,7 @@ struct XenFwHandoff {
 
     /* what is reported */
     uint32_t followed;          /* by which kinds, after the announcement */
+    unsigned int follow_ups;    /* writes since then */
     XenFwHandoffReport report;
 };
 
@@ -232,6 +240,16 @@ static bool xenstore_is_lost(XenFwHandoff *s)
     return !value && errno != ENOENT && errno != EACCES;
 }
 
+/*
+ * During a handoff it is the OS, if one runs, that may take a frontend over.  All
+ * else can wait for the end.
+ */
+static bool may_look(const XenFwHandoff *s)
+{
+    return s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF ||
+           (s->teardown && s->os == XEN_FW_HANDOFF_OS_PRESENT);
+}
+
 /* @dir: "vbd/51712", or "vbd" or "" if it has perhaps gone */
 static void look_at(XenFwHandoff *s, const char *dir)
 {
@@ -241,7 +259,9 @@ static void look_at(XenFwHandoff *s, const char *dir)
     char **keys = qemu_xen_xs_directory(s->store.xsh, XBT_NULL, path, &n);
 
     free(keys);
-    if (!keys && errno == ENOENT) {
+    if (s->teardown) {
+        xen_fw_handoff_teardown_frontend_changed(s->teardown, dir);
+    } else if (!keys && errno == ENOENT) {
         xen_fw_handoff_ledger_remove(s->ledger, dir);
     } else if (!keys && xenstore_is_lost(s)) {
         s->lost = true;
@@ -311,8 +331,7 @@ static void device_changed(void *opaque, const char *path)
         return;
     }
     g_hash_table_add(s->changed, g_steal_pointer(&name));
-    if (!timer_pending(s->look_timer) &&
-        s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
+    if (!timer_pending(s->look_timer) && may_look(s)) {
         look_at_changed(s, true);
     }
 }
@@ -360,18 +379,18 @@ static void look_again(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
-    if (s->state == XEN_FW_HANDOFF_STATE_HANDING_OFF) {
+    if (!may_look(s)) {
         return;                 /* end_handoff() comes back to it */
     }
-    if (s->lost) {
+    if (!s->lost) {
+        look_at_changed(s, true);
+    } else if (s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         xen_fw_handoff_warn(&s->report,
                             "inert, connections of the firmware will "
                             "stay: the connection to xenstore is lost");
         disarm(s);
         set_state(s, XEN_FW_HANDOFF_STATE_INERT);
         publish(s);
-    } else {
-        look_at_changed(s, true);
     }
 }
 
@@ -837,6 +856,19 @@ static void platform_written(Notifier *n, void *data)
                                    w->val, w->size);
     }
     w->deferred = take_or_hold(s, kind, w);
+    if (s->state == XEN_FW_HANDOFF_STATE_DONE &&
+        ++s->follow_ups > MAX_FOLLOW_UPS) {
+        notifier_remove(&s->written);
+        s->listening = false;
+    }
+}
+
+static void listen_to_guest(XenFwHandoff *s)
+{
+    if (!s->listening) {
+        xen_platform_add_write_notifier(&s->written);
+        s->listening = true;
+    }
 }
 
 /*
@@ -890,7 +922,7 @@ static void xen_fw_handoff_machine_done(Notifier *n, void *data)
         return;
     }
     s->written.notify = platform_written;
-    xen_platform_add_write_notifier(&s->written);
+    listen_to_guest(s);
 }
 
 /*
@@ -912,6 +944,8 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     disarm(s);
     xen_fw_handoff_report_reset(&s->report);
     s->followed = 0;
+    s->follow_ups = 0;
+    listen_to_guest(s);
     /* Unless it was saved armed, what is restored was handed off before */
     s->restored = type == RESET_TYPE_SNAPSHOT_LOAD ||
                   runstate_check(RUN_STATE_INMIGRATE);

@@ -57,6 +57,7 @@ struct XenFwHandoffTeardown {
     int64_t start, deadline;    /* ns, on the timer's clock */
     int64_t wake;               /* when the timer should come, 0: at once */
     bool advanced;              /* a task has, since it came */
+    bool busy;                  /* a backend is to be asked again */
 };
 
 static int64_t now(void)
@@ -301,6 +302,7 @@ static void advance(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
     task->busy = holds_rings(t, task);
     if (task->busy) {
         trace_xen_fw_handoff_busy(task->backend);
+        t->busy = true;
         return;
     }
     t->advanced = true;
@@ -338,13 +340,8 @@ static int64_t waits_until(const XenFwHandoffTeardown *t)
 static void schedule(XenFwHandoffTeardown *t)
 {
     t->wake = t->pending ? waits_until(t) : 0;
-    for (guint i = 0; i < t->tasks->len && t->pending; i++) {
-        XenFwHandoffTask *task = g_ptr_array_index(t->tasks, i);
-
-        if (is_pending(task) && task->busy) {
-            t->wake = MIN(t->wake, now() + BUSY_MS * SCALE_MS);
-            break;
-        }
+    if (t->pending && t->busy) {
+        t->wake = MIN(t->wake, now() + BUSY_MS * SCALE_MS);
     }
     timer_mod(&t->timer, t->wake);
 }
@@ -372,6 +369,22 @@ static void backend_changed(void *opaque, const char *path)
     schedule(t);
 }
 
+void xen_fw_handoff_teardown_frontend_changed(XenFwHandoffTeardown *t,
+                                              const char *name)
+{
+    for (guint i = 0; i < t->tasks->len; i++) {
+        XenFwHandoffTask *task = g_ptr_array_index(t->tasks, i);
+
+        if (is_pending(task) && !strcmp(task->name, name)) {
+            check_frontend(t, task, XBT_NULL, NULL);
+            if (!is_pending(task)) {
+                finish(t, task, task->result);
+                schedule(t);
+            }
+        }
+    }
+}
+
 /* A backend that was asked again and is still busy */
 static void ask_again(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
@@ -390,7 +403,7 @@ static void teardown_timer(void *opaque)
     if (t->wake && late > LATE_MS * SCALE_MS && t->advanced) {
         t->deadline += late;
     }
-    t->advanced = false;
+    t->advanced = t->busy = false;
     for (guint i = 0; i < t->tasks->len; i++) {
         XenFwHandoffTask *task = g_ptr_array_index(t->tasks, i);
 

@@ -107,6 +107,16 @@ XenFwHandoffTeardown *xen_fw_handoff_teardown_start(
     uint32_t timeout_ms, XenFwHandoffTeardownFn *done, void *opaque);
 
 /**
+ * xen_fw_handoff_teardown_frontend_changed: somebody has written to a frontend
+ * @name: "vbd/51712", which may be one that is not torn down
+ *
+ * An OS that has taken it over meanwhile ends its task: its backend follows the
+ * OS by then.
+ */
+void xen_fw_handoff_teardown_frontend_changed(XenFwHandoffTeardown *t,
+                                              const char *name);
+
+/**
  * xen_fw_handoff_teardown_free: end it, also before it is done
  *
  * What has not ended then stays as it is.

@@ -150,14 +150,6 @@ static void look(Story *s)
     qobject_unref(qxen_handoff_get(s->qts, "connections"));
 }
 
-static void assert_no_connections(Story *s)
-{
-    QObject *value = qxen_handoff_get(s->qts, "connections");
-
-    g_assert_true(qlist_empty(qobject_to(QList, value)));
-    qobject_unref(value);
-}
-
 static void assert_state(Story *s, const char *want)
 {
     g_autofree char *is = qxen_handoff_string(s->qts, "state");
@@ -1448,6 +1440,26 @@ static void test_held_eject(void)
     story_end(s);
 }
 
+/* An OS that runs connects the frontend: that ends the wait, not the bound */
+static void test_held_os(void)
+{
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=60000 ", "%s", "");
+    g_autofree char *backend = held_by(s, XVDB);
+
+    qxen_be_os(s->g);
+    qxen_out_begin(s->qts, 2, 0x12, 3);
+    assert_held(s);
+    qxen_guest_write(s->g, FRONTEND XVDB "/state", "3");
+    qxen_await_vcpu(s->qts);
+    assert_connection(s, 1, XVDB, "os-changed", "skipped", backend);
+    g_assert_cmpint(qxen_handoff_count(s->qts, "last-duration-us"), <,
+                    59 * G_USEC_PER_SEC);
+    g_assert_cmpint(qxen_state(s->g, FRONTEND XVDB), ==,
+                    XenbusStateInitialised);
+    s->g->at_start.maps = s->g->at_start.ports = 1;
+    story_end(s);
+}
+
 /* Nobody speaks for the backend: the time that was set ends it */
 static void test_held_bound(void)
 {
@@ -2567,41 +2579,6 @@ static void test_scrub_frames(void)
     story_end(s);
 }
 
-/* --- properties ----------------------------------------------------------- */
-
-/* Each as it was when last seen, then as what became of it */
-static void test_state_properties(void)
-{
-    Story *s = story(WITH_HANDOFF, ONE_DISK
-                     "-blockdev driver=null-co,size=1048576,read-zeroes=on,"
-                     "node-name=d1 -device xen-disk,drive=d1,vdev=xvdb ");
-    QXenVbd *vbd;
-
-    assert_state(s, "armed");
-    assert_announcement(s, "");
-    assert_no_connections(s);
-    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
-    assert_connection(s, 1, XVDB, "firmware", "", QDISK "51728");
-    qxen_be_os(s->g);
-    vbd = qxen_vbd_connect(s->g, XVDA, NULL);
-    announce(s);
-    assert_state(s, "done");
-    assert_announcement(s, "product number 3 (Linux) at port 0x12");
-    assert_counts(s, 1, 0, 0, 1);
-    assert_connection(s, 2, XVDA, "os", "skipped", "");
-    assert_connection(s, 2, XVDB, "firmware", "handed-off", QDISK "51728");
-    g_assert_cmpint(qxen_handoff_count(s->qts, "last-duration-us"), >, 0);
-    /* and all of it again from the beginning */
-    qxen_vbd_close(vbd);
-    qxen_param(s->g, "0");
-    qtest_system_reset(s->qts);
-    assert_state(s, "armed");
-    assert_counts(s, 0, 0, 0, 0);
-    assert_announcement(s, "");
-    assert_no_connections(s);
-    story_end(s);
-}
-
 /* --- what a toolstack and an administrator see ---------------------------- */
 
 /* The query's answer, or the event, is @want and how long it took */
@@ -3351,6 +3328,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/held/stop-waits", test_held_stop_waits);
     qtest_add_func("/xen-handoff/held/unplug", test_held_unplug);
     qtest_add_func("/xen-handoff/held/eject", test_held_eject);
+    qtest_add_func("/xen-handoff/held/os", test_held_os);
     qtest_add_func("/xen-handoff/held/bound", test_held_bound);
 
     qtest_add_func("/xen-handoff/once/second", test_once);

@@ -467,7 +467,8 @@ def held_saved(facts):
     yield from chk.os_works(facts, chk.ALL)
 
 
-@scenario(('Backend', "vkbd of QEMU, which is not on its bus: a keyboard"), short=True)
+@scenario(('Backend', "vkbd of QEMU, which is not on its bus: a keyboard"),
+          short=True)
 def legacy(facts):
     devices = chk.ALL + ['vkbd/0']
     yield from chk.firmware_connected(facts, devices)
