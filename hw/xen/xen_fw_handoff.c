@@ -241,8 +241,8 @@ static bool xenstore_is_lost(XenFwHandoff *s)
 }
 
 /*
- * During a handoff it is the OS, if one runs, that may take a frontend over.  All
- * else can wait for the end.
+ * During a handoff it is the OS, if one runs, that may take a frontend over.
+ * All else can wait for the end.
  */
 static bool may_look(const XenFwHandoff *s)
 {
