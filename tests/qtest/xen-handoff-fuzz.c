@@ -386,9 +386,11 @@ static void check_connections(Fuzz *f, const QDict *info)
 static void look_now(Fuzz *f)
 {
     static const char *const states[] = { "inert", "armed", "done" };
-    QDict *info = qxen_handoff_query(f->qts);
+    QDict *info;
     Told *is = &f->is;
 
+    qxen_handoff_await(f->qts);
+    info = qxen_handoff_query(f->qts);
     g_free(is->state);
     g_free(is->announcement);
     is->state = g_strdup(qdict_get_str(info, "state"));

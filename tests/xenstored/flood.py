@@ -347,6 +347,8 @@ async def run(xenstored, case, shim, seconds, report):
         else:
             backend = asyncio.create_task(kernel(rig.xs))
             await rig.announce()
+            while await rig.get('state') == 'handing-off':
+                pass
             report([await rig.get('state'), await rig.get('handed-off')] ==
                    ['done', 1], 'the connection is handed off')
             await asyncio.wait_for(backend, 10)
