@@ -1382,7 +1382,7 @@ static Fuzz *fuzz_new(GRand *r)
     f->disk[1] = qxen_temp_disk();
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM, 0, f->wire), ==, 0);
     f->g = qxen_machine_start(
-        QXEN_HANDOFF ",timeout-ms=50,scrub-grants=%s "
+        QXEN_HANDOFF ",timeout-ms=500,scrub-grants=%s "
         "-global xen-platform.guest-log=on "
         "-global xen-loopback.callback-notifier=%s -object iothread,id=io0 "
         "-blockdev driver=file,filename=%s,node-name=d0,read-only=on "

@@ -205,6 +205,7 @@ void qxen_param(QXenGuest *g, const char *value)
 
 void qxen_be_os(QXenGuest *g)
 {
+    qxen_settle(g);
     qxen_param(g, "1");
 }
 

@@ -285,7 +285,8 @@ void qxen_param(QXenGuest *g, const char *value);
  * qxen_be_os:
  * @g: the guest
  *
- * Set HVM_PARAM_CALLBACK_IRQ as an OS with PV drivers does.
+ * Set HVM_PARAM_CALLBACK_IRQ as an OS with PV drivers does: long after what the
+ * firmware did, of which QEMU has had every event.
  */
 void qxen_be_os(QXenGuest *g);
 
