@@ -256,12 +256,15 @@ static void look_at(XenFwHandoff *s, const char *dir)
     g_autofree char *path = g_strdup_printf("%s%s%s", s->store.root,
                                             *dir ? "/" : "", dir);
     unsigned int n;
-    char **keys = qemu_xen_xs_directory(s->store.xsh, XBT_NULL, path, &n);
+    char **keys;
 
-    free(keys);
     if (s->teardown) {
         xen_fw_handoff_teardown_frontend_changed(s->teardown, dir);
-    } else if (!keys && errno == ENOENT) {
+        return;
+    }
+    keys = qemu_xen_xs_directory(s->store.xsh, XBT_NULL, path, &n);
+    free(keys);
+    if (!keys && errno == ENOENT) {
         xen_fw_handoff_ledger_remove(s->ledger, dir);
     } else if (!keys && xenstore_is_lost(s)) {
         s->lost = true;

@@ -59,30 +59,33 @@ static bool may_say(XenFwHandoffReport *r, size_t len)
     return true;
 }
 
+static G_GNUC_PRINTF(3, 0)
+void say(XenFwHandoffReport *r, void (*report)(const char *fmt, ...),
+         const char *fmt, va_list ap)
+{
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+
+    if (may_say(r, strlen(text))) {
+        report(XEN_FW_HANDOFF_LOG "%s", text);
+    }
+}
+
 void xen_fw_handoff_say(XenFwHandoffReport *r, const char *fmt, ...)
 {
-    g_autofree char *text = NULL;
     va_list ap;
 
     va_start(ap, fmt);
-    text = g_strdup_vprintf(fmt, ap);
+    say(r, info_report, fmt, ap);
     va_end(ap);
-    if (may_say(r, strlen(text))) {
-        info_report(XEN_FW_HANDOFF_LOG "%s", text);
-    }
 }
 
 void xen_fw_handoff_warn(XenFwHandoffReport *r, const char *fmt, ...)
 {
-    g_autofree char *text = NULL;
     va_list ap;
 
     va_start(ap, fmt);
-    text = g_strdup_vprintf(fmt, ap);
+    say(r, warn_report, fmt, ap);
     va_end(ap);
-    if (may_say(r, strlen(text))) {
-        warn_report(XEN_FW_HANDOFF_LOG "%s", text);
-    }
 }
 
 static XenFwHandoffConnection *connection_new(const char *frontend,
@@ -229,16 +232,11 @@ void xen_fw_handoff_report_done(XenFwHandoffReport *r)
 {
     XenFwHandoffCounts *now = &r->now, *total = &r->total;
     XenFwHandoffEvent event = {
-        .handed_off = now->handed_off,
-        .timed_out = now->timed_out,
-        .failed = now->failed,
-        .skipped = now->skipped,
-        .grants_cleared = now->grants_cleared,
-        .grants_in_use = now->grants_in_use,
         .announcement = r->announcement,
         .duration_us = g_get_monotonic_time() - r->since,
     };
 
+    *qapi_XenFwHandoffEvent_base(&event) = *now;
     total->handed_off += now->handed_off;
     total->timed_out += now->timed_out;
     total->failed += now->failed;
@@ -273,16 +271,11 @@ XenFwHandoffInfo *xen_fw_handoff_report_info(const XenFwHandoffReport *r,
     XenFwHandoffConnectionList **tail = &info->connections;
 
     *info = (XenFwHandoffInfo) {
-        .handed_off = r->total.handed_off,
-        .timed_out = r->total.timed_out,
-        .failed = r->total.failed,
-        .skipped = r->total.skipped,
-        .grants_cleared = r->total.grants_cleared,
-        .grants_in_use = r->total.grants_in_use,
         .state = state,
         .announcement = g_strdup(r->announcement),
         .last_duration_us = r->last_duration_us,
     };
+    *qapi_XenFwHandoffInfo_base(info) = r->total;
     if (ledger) {
         xen_fw_handoff_ledger_foreach(ledger, list_connected, &tail);
     }

@@ -367,19 +367,27 @@ static void test_forwarding(void)
     g_assert_cmpstr(a, ==, b);
 }
 
+/* An emulated one, which the guest can unplug */
+#define WITH_NIC "-device rtl8139,addr=5,romfile= "
+
+static bool has_nic(Story *s)
+{
+    g_autofree QPCIDevice *nic = qpci_device_find(s->pci, QPCI_DEVFN(5, 0));
+
+    return nic;
+}
+
 /* The emulated NIC goes when it is unplugged, and only after the handoff */
 static void test_unplug(void)
 {
-    Story *s = story(WITH_HANDOFF, ONE_DISK "-device rtl8139,addr=5,romfile= ");
+    Story *s = story(WITH_HANDOFF, ONE_DISK WITH_NIC);
     g_autofree char *keys = qxen_frontend_keys(s->g, XVDA);
-    QPCIDevice *nic = qpci_device_find(s->pci, QPCI_DEVFN(5, 0));
 
-    g_assert_nonnull(nic);
-    g_free(nic);
+    g_assert_true(has_nic(s));
     firmware_boots_from(s, XVDA);
     qxen_out(s->qts, 2, 0x10, 2);
     assert_handed_off(s, XVDA, keys);
-    g_assert_null(qpci_device_find(s->pci, QPCI_DEVFN(5, 0)));
+    g_assert_false(has_nic(s));
     story_end(s);
 }
 
@@ -1308,18 +1316,15 @@ static void pass(Story *s, const char *backend)
 /* Meanwhile QMP answers, and what the write asks for is still to come */
 static void test_held(void)
 {
-    Story *s = story(WITH_HANDOFF, "-device rtl8139,addr=5,romfile= ");
+    Story *s = story(WITH_HANDOFF, WITH_NIC);
     g_autofree char *backend = held_by(s, XVDB);
-    QPCIDevice *nic;
 
     qxen_out_begin(s->qts, 2, 0x10, 2);
     assert_held(s);
     assert_announcement(s, "unplug mask 0x2 at port 0x10");
-    nic = qpci_device_find(s->pci, QPCI_DEVFN(5, 0));
-    g_assert_nonnull(nic);
-    g_free(nic);
+    g_assert_true(has_nic(s));
     pass(s, backend);
-    g_assert_null(qpci_device_find(s->pci, QPCI_DEVFN(5, 0)));
+    g_assert_false(has_nic(s));
     assert_state(s, "done");
     assert_counts(s, 1, 0, 0, 0);
     story_end(s);
@@ -1328,19 +1333,16 @@ static void test_held(void)
 /* Another vCPU that announces the OS waits as well, and is second */
 static void test_held_two(void)
 {
-    Story *s = story(WITH_HANDOFF, "-device rtl8139,addr=5,romfile= ");
+    Story *s = story(WITH_HANDOFF, WITH_NIC);
     g_autofree char *backend = held_by(s, XVDB);
-    QPCIDevice *nic;
 
     qxen_out_begin(s->qts, 2, 0x12, 3);
     qxen_out_begin(s->qts, 2, 0x10, 2);
     assert_held(s);
-    nic = qpci_device_find(s->pci, QPCI_DEVFN(5, 0));
-    g_assert_nonnull(nic);
-    g_free(nic);
+    g_assert_true(has_nic(s));
     pass(s, backend);
     assert_announcement(s, "product number 3 (Linux) at port 0x12");
-    g_assert_null(qpci_device_find(s->pci, QPCI_DEVFN(5, 0)));
+    g_assert_false(has_nic(s));
     story_end(s);
 }
 
@@ -1362,18 +1364,15 @@ static void test_held_request(void)
 /* The guest is gone, and the next one's firmware and OS are as any others */
 static void test_held_reset(void)
 {
-    Story *s = story(WITH_HANDOFF, "-device rtl8139,addr=5,romfile= ");
+    Story *s = story(WITH_HANDOFF, WITH_NIC);
     g_autofree char *backend = held_by(s, XVDB);
-    QPCIDevice *nic;
 
     qxen_out_begin(s->qts, 2, 0x10, 2);
     assert_held(s);
     qtest_system_reset(s->qts);
     g_assert_false(qxen_vcpu_held(s->qts));
     assert_state(s, "armed");
-    nic = qpci_device_find(s->pci, QPCI_DEVFN(5, 0));
-    g_assert_nonnull(nic);
-    g_free(nic);
+    g_assert_true(has_nic(s));
     qxen_out_begin(s->qts, 2, 0x12, 3);
     pass(s, backend);
     assert_counts(s, 1, 0, 0, 0);
@@ -1443,7 +1442,7 @@ static void test_held_eject(void)
 /* An OS that runs connects the frontend: that ends the wait, not the bound */
 static void test_held_os(void)
 {
-    Story *s = story(QXEN_HANDOFF ",timeout-ms=60000 ", "%s", "");
+    Story *s = story(WITH_HANDOFF, "%s", "");
     g_autofree char *backend = held_by(s, XVDB);
 
     qxen_be_os(s->g);
@@ -1463,13 +1462,12 @@ static void test_held_os(void)
 /* Nobody speaks for the backend: the time that was set ends it */
 static void test_held_bound(void)
 {
-    Story *s = story("-device xen-fw-handoff,id=ho,timeout-ms=200 ",
-                     "-device rtl8139,addr=5,romfile= ");
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=200 ", WITH_NIC);
     g_autofree char *backend = held_by(s, XVDB);
 
     qxen_out(s->qts, 2, 0x10, 2);
     assert_counts(s, 0, 1, 0, 0);
-    g_assert_null(qpci_device_find(s->pci, QPCI_DEVFN(5, 0)));
+    g_assert_false(has_nic(s));
     g_assert_cmpint(qxen_state(s->g, FRONTEND XVDB), ==,
                     XenbusStateInitialising);
     s->g->at_start.maps = s->g->at_start.ports = 1;
