@@ -3,6 +3,7 @@ SECONDS = 600
 N = 50
 help:
 	@echo "make build        fetch QEMU's source, add the overlay, build build/qemu-system-x86_64"
+	@echo "make bios         SeaBIOS that boots from Xen PV disks: build/bios-256k.bin"
 	@echo "make demo         a guest on a real Xen without and with the device, in one table"
 	@echo "make test         all tests: those of test-quick, and guests on a real Xen"
 	@echo "make test-xen     the whole matrix of guests on a real Xen, with a table of its cells"
@@ -16,19 +17,22 @@ help:
 	@echo "make deb          a Debian package of QEMU for a Xen host, in build/"
 	@echo "make test-deb     install it in a lab's dom0, use it for guests, remove it"
 	@echo "make edit         patches/ and meson.build.patch as commits, in build/edit"
+	@echo "                  make edit OF=seabios: those of SeaBIOS, in build/edit-seabios"
 	@echo "make refresh      what those commits say by now, back to patches/ and meson.build.patch"
 	@echo "make series       patches with cover letters for QEMU's maintainers, in build/series/"
 	@echo "make check-series builds each of them, with checkpatch.pl, tests and Sphinx"
 	@echo "make clean        remove build/; the cache stays, make says where"
 build:
 	@scripts/build.sh
-demo: build
+bios:
+	@scripts/bios.sh
+demo: build bios
 	@tests/xen/setup.sh
 	@python3 scripts/demo.py
-test: build
+test: build bios
 	@tests/xen/setup.sh
 	@python3 scripts/test.py
-test-xen: build
+test-xen: build bios
 	@tests/xen/setup.sh
 	@python3 scripts/test.py --matrix
 test-soak: build
@@ -54,9 +58,9 @@ check:
 deb:
 	@scripts/deb.sh
 edit:
-	@scripts/edit.sh
+	@scripts/edit.sh $(OF)
 refresh:
-	@scripts/edit.sh refresh
+	@scripts/edit.sh $(OF) refresh
 series:
 	@scripts/series.sh
 check-series:
@@ -67,5 +71,5 @@ test-deb: build
 	@python3 scripts/test.py --package
 clean:
 	@scripts/clean.sh
-.PHONY: help build demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
+.PHONY: help build bios demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
 	deb test-deb edit refresh series check-series clean

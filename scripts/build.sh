@@ -46,17 +46,6 @@ variant() {
     esac
 }
 
-compose() { # patches and overlay in QEMU's tree; git leaves what has not changed alone
-    wanted=$(cat "$TOP"/patches/*.patch "$TOP/meson.build.patch" "$orig"/*.dsc | sha256sum; overlay_files)
-    [ "$wanted" != "$(cat "$tree/composed" 2>/dev/null)" ] || return 0
-    repository
-    whole
-    mkdir -p "$tree/qemu"
-    (export GIT_INDEX_FILE="$tree/index" &&
-        plain_git --git-dir="$repo" --work-tree="$tree/qemu" read-tree --reset -u whole)
-    echo "$wanted" >"$tree/composed"
-}
-
 configure() {
     # shellcheck disable=SC2086
     set -- $CONFIGURE   # on one line

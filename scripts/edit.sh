@@ -1,22 +1,32 @@
 #!/bin/sh
-# edit.sh [refresh|check]: patches/ and meson.build.patch as commits in build/edit, a worktree
-# of QEMU's source; refresh writes what the commits there say back.  Those that only change
-# files of WIRING are meson.build.patch, all others are patches/.  check shows how both differ
-# from what refresh would write.
+# edit.sh [seabios] [refresh|check]: patches/ and meson.build.patch as commits in build/edit, a
+# worktree of QEMU's source; refresh writes what the commits there say back.  Those that only
+# change files of WIRING are meson.build.patch, all others are patches/.  check shows how both
+# differ from what refresh would write.  With seabios the same for its source, in
+# build/edit-seabios, and the patches in roms/seabios/.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
-# shellcheck source=scripts/qemu.sh
-. "$(dirname "$0")/qemu.sh"
+if [ "${1:-}" = seabios ]; then
+    shift
+    # shellcheck source=scripts/seabios.sh
+    . "$(dirname "$0")/seabios.sh"
+    edit_name=edit-seabios dir=roms/seabios WANTED=$SEABIOS
+else
+    # shellcheck source=scripts/qemu.sh
+    . "$(dirname "$0")/qemu.sh"
+    edit_name=edit dir=patches WANTED=10.0
+fi
 
 WIRING='(^|/)(meson\.build|Kconfig|trace-events|MAINTAINERS|index\.rst|qapi-schema\.json|[^/]*\.hx|monitor/monitor\.c|tests/qtest/qmp-cmd-test\.c)$'
 FORMAT="--zero-commit --no-signature --keep-subject --abbrev=12 --no-renames"
-edit=$CACHE/edit
+edit=$CACHE/$edit_name
 
 in_edit() { plain_git -C "$edit" "$@"; }
-written() { cat "$TOP"/patches/*.patch "$TOP/meson.build.patch" | sha256sum; }
+# shellcheck disable=SC2086
+written() { cat $PATCHES | sha256sum; }
 
 saved() {       # all that is in build/edit
     [ -z "$(in_edit status --porcelain)" ] && [ "$(in_edit rev-parse HEAD)" = "$(in_edit rev-parse -q --verify written)" ]
@@ -26,7 +36,7 @@ source_tree() {
     apt_setup
     # shellcheck disable=SC2086
     apt_install $PACKAGES
-    fetch 10.0
+    fetch $WANTED
     repository
 }
 
@@ -40,11 +50,11 @@ make_edit() {
         in_edit checkout -q --force
     fi
     mkdir -p "$TOP/build"
-    ln -sfn "$edit" "$TOP/build/edit"
-    written >"$CACHE/edit.from"
-    our_commits "$edit" || die "go on in build/edit: resolve it, git am --continue, then make refresh"
+    ln -sfn "$edit" "$TOP/build/$edit_name"
+    written >"$edit.from"
+    our_commits "$edit" || die "go on in build/$edit_name: resolve it, git am --continue, then make refresh"
     in_edit tag -f written >/dev/null
-    say "build/edit has patches/ and meson.build.patch as commits"
+    say "build/$edit_name has our patches as commits"
 }
 
 two_kinds() {   # of commits; in_order, if all of one come first
@@ -72,33 +82,34 @@ sort_commits() { # and each fixup goes to the commit that it is for
 write_to() {    # DIR
     last=HEAD
     for c in $wiring; do last=$last^; done
-    in_edit format-patch -q $FORMAT -o "$1/patches" "base..$last"
-    in_edit format-patch $FORMAT --stdout "$last..HEAD" >"$1/meson.build.patch"
+    in_edit format-patch -q $FORMAT -o "$1/$dir" "base..$last"
+    [ $SOURCE != qemu ] || in_edit format-patch $FORMAT --stdout "$last..HEAD" >"$1/meson.build.patch"
 }
 
 refresh() {
-    [ -e "$edit/.git" ] || die "there is no build/edit: make edit"
-    [ "$(written)" = "$(cat "$CACHE/edit.from")" ] ||
-        die "patches/ or meson.build.patch are others than those that make edit has read"
-    [ -z "$(in_edit status --porcelain)" ] || die "build/edit has changes that are not committed"
-    sort_commits || die "go on in build/edit: resolve it, git rebase or cherry-pick --continue, then make refresh"
-    rm -f "$TOP"/patches/*.patch
+    [ -e "$edit/.git" ] || die "there is no build/$edit_name: make edit"
+    [ "$(written)" = "$(cat "$edit.from")" ] ||
+        die "our patches are others than those that make edit has read"
+    [ -z "$(in_edit status --porcelain)" ] || die "build/$edit_name has changes that are not committed"
+    sort_commits || die "go on in build/$edit_name: resolve it, git rebase or cherry-pick --continue, then make refresh"
+    rm -f "$TOP/$dir"/*.patch
     write_to "$TOP"
     in_edit tag -f written >/dev/null
-    written >"$CACHE/edit.from"
+    written >"$edit.from"
 }
 
 check() {
     source_tree
-    edit=$CACHE/edit.check
+    edit=$edit.check
     worktree "$edit"
-    our_commits "$edit" || die "this does not apply to QEMU $version"
+    our_commits "$edit" || die "this does not apply to $SOURCE $version"
     two_kinds
     [ -n "$in_order" ] || die "one of patches/ is only wiring, or meson.build.patch is not"
     rm -rf "$edit.out" && mkdir "$edit.out"
     write_to "$edit.out"
     rc=0
-    diff -r "$TOP/patches" "$edit.out/patches" && diff "$TOP/meson.build.patch" "$edit.out" || rc=1
+    for f in $PATCHES; do diff "$f" "$edit.out/${f#"$TOP"/}" || rc=1; done
+    [ "$(echo $PATCHES | wc -w)" = "$(find "$edit.out" -name '*.patch' | wc -l)" ] || rc=1
     rm -rf "$edit" "$edit.out"
     return $rc
 }
@@ -109,5 +120,5 @@ case ${1:-} in
 '') one_at_a_time; make_edit ;;
 refresh) one_at_a_time; refresh ;;
 check) check ;;
-*) die "usage: scripts/edit.sh [refresh|check]" ;;
+*) die "usage: scripts/edit.sh [seabios] [refresh|check]" ;;
 esac

@@ -1,0 +1,106 @@
+# A source package of Debian's, as a repository with our patches as commits on it and our files.
+# Sourced by qemu.sh and seabios.sh, which say which: SOURCE is its name, EPOCH its version's, if
+# it has one, PATCHES are ours and overlay_files() in OVERLAY.  POSIX sh.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=sh disable=SC2034
+
+# fetch 10.0: the newest 10.0.x source package, whole or not at all; sets version and orig
+fetch() {
+    version=$(apt-cache showsrc $SOURCE | awk -v want="$EPOCH$1." '$1 == "Version:" && index($2, want) == 1 { print $2 }' |
+        sort -V | tail -n 1)
+    [ -n "$version" ] || die "the mirror has no source package of $SOURCE $1.x (any more)"
+    orig=$CACHE/source/$SOURCE-$(echo "${version#*:}" | tr '~' '-')
+    [ ! -e "$orig/fetched" ] || return 0
+    rm -rf "$orig"
+    mkdir -p "$orig"
+    logged "fetching $SOURCE $version" "$CACHE/log/fetch.log" \
+        sh -c "cd '$orig' && apt-get source --only-source --download-only '$SOURCE=$version' && touch fetched"
+}
+
+# unpack DIR: what fetch() has fetched
+unpack() {
+    rm -rf "$1"
+    logged "unpacking $SOURCE ${version#*:}" "$CACHE/log/unpack.log" \
+        dpkg-source --no-check --no-copy -x "$orig"/*.dsc "$1"
+}
+
+# plain_git: git as it is on every machine, whoever runs it
+plain_git() {
+    GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 \
+        GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost \
+        GIT_COMMITTER_NAME=nobody GIT_COMMITTER_EMAIL=nobody@localhost git "$@"
+}
+
+# repository: the source that fetch() has fetched, as the commit "base" of the bare
+# repository $repo.  A threshold of 1 writes one pack instead of 10000 files
+repository() {
+    name=${version#*:} name=$SOURCE-${name%%[+-]*}
+    repo=$CACHE/git/$name.git
+    [ "$version" != "$(plain_git -C "$repo" log -1 --format=%s base 2>/dev/null)" ] || return 0
+    unpack "$CACHE/unpacked"
+    plain_git init -q "$CACHE/unpacked"
+    logged "making a repository of it" "$CACHE/log/git.log" \
+        plain_git -C "$CACHE/unpacked" -c core.bigFileThreshold=1 -c core.compression=1 add -Af
+    plain_git -C "$CACHE/unpacked" commit -q -m "$version"
+    plain_git -C "$CACHE/unpacked" tag base
+    plain_git -C "$CACHE/unpacked" config core.bare true
+    rm -rf "$repo"
+    mkdir -p "$CACHE/git"
+    mv "$CACHE/unpacked/.git" "$repo"
+    rm -rf "$CACHE/unpacked"
+}
+
+# worktree DIR: of $repo at "base", in place of what was there before, with those files
+# that our patches change: git needs no more for them
+worktree() {
+    rm -rf "$1"
+    plain_git -C "$repo" worktree prune
+    plain_git -C "$repo" worktree add -q --detach --no-checkout "$1" base
+    plain_git -C "$1" read-tree base
+    # shellcheck disable=SC2086
+    sed -n 's|^--- a/||p' $PATCHES |
+        (cd "$1" && xargs git ls-files -- | plain_git checkout-index -f --stdin)
+}
+
+# our_commits DIR: $PATCHES as commits in that worktree
+our_commits() {
+    # shellcheck disable=SC2086
+    plain_git -C "$1" am -q -3 $PATCHES >"$CACHE/log/am.log" 2>&1 ||
+        { cat "$CACHE/log/am.log" >&2; return 1; }
+}
+
+# whole: the tag "whole" of $repo is all of ours on "base"
+whole() {
+    worktree "$CACHE/compose"
+    our_commits "$CACHE/compose" ||
+        die "this does not apply to $SOURCE $version: make edit, and resolve it there"
+    overlay "$CACHE/compose"
+    plain_git -C "$CACHE/compose" add -f --ignore-removal .
+    plain_git -C "$CACHE/compose" commit -q -m "all of ours"
+    plain_git -C "$CACHE/compose" tag -f whole >"$CACHE/log/git.log"
+    rm -rf "$CACHE/compose"
+}
+
+# overlay TREE: our files that have changed to their place there.  The specification is
+# reStructuredText, which QEMU wants to be named so
+overlay() {
+    overlay_files | while read -r f; do
+        to=$1/$f
+        case $f in docs/specs/*.txt) to=${to%.txt}.rst ;; esac
+        cmp -s "$OVERLAY/$f" "$to" || { mkdir -p "$(dirname "$to")"; cp "$OVERLAY/$f" "$to"; }
+    done
+}
+
+# compose: patches and overlay in the source's $tree; git leaves what has not changed alone
+compose() {
+    # shellcheck disable=SC2086
+    wanted=$(cat $PATCHES "$orig"/*.dsc | sha256sum; overlay_files)
+    [ "$wanted" != "$(cat "$tree/composed" 2>/dev/null)" ] || return 0
+    repository
+    whole
+    mkdir -p "$tree/$SOURCE"
+    (export GIT_INDEX_FILE="$tree/index" &&
+        plain_git --git-dir="$repo" --work-tree="$tree/$SOURCE" read-tree --reset -u whole)
+    echo "$wanted" >"$tree/composed"
+}
