@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Make commits of our changes, and mails of the commits: called by series.sh.
 
-series.py commit TREE VERSION    in the worktree TREE, which is at "base"; "whole"
-                                 is all of ours on Debian's 10.0
-series.py mail TREE VERSION OUT  one directory of mails for each series
+series.py commit TREE SOURCE VERSION    in the worktree TREE, which is at "base";
+                                        "whole" is all of ours on WHOLE
+series.py mail TREE SOURCE VERSION OUT  one directory of mails for each series
 
 series/NAME is one series: its cover letter and, after a line "---", its patches
-in their order.  Each is the subject of one in patches/ or meson.build.patch;
-indented below it are the new files that come with it.
+in their order.  Each is the subject of one of those of its SOURCE; indented below
+it are the new files that come with it.
 
 series/VERSION/ is what is different on that version: a patch is applied instead
 of ours of the same subject, or after it if it is its "fixup!"; a file *.drop
@@ -24,8 +24,12 @@ import subprocess
 import sys
 
 TOP = Path(__file__).resolve().parent.parent
-SERIES = ('tcg-svm', 'fixes', 'xen-for-qtest', 'xen-fw-handoff')
-SIGNOFF = os.environ['SIGNOFF']      # an option of git's, from series.sh
+SERIES = {'qemu': ('tcg-svm', 'fixes', 'xen-for-qtest', 'xen-fw-handoff'),
+          'seabios': ('seabios',)}
+PATCHES = {'qemu': ('patches/*.patch', 'meson.build.patch'),
+           'seabios': ('roms/seabios/*.patch',)}
+# From series.sh: an option of git's, and of which version "whole" is
+SIGNOFF, WHOLE = os.environ['SIGNOFF'], os.environ['WHOLE']
 
 
 def die(text):
@@ -73,12 +77,12 @@ def cover_and_list(series):
     return cover.strip(), mails
 
 
-def commit(tree, version):
-    ours = patches([*sorted((TOP / 'patches').glob('*.patch')),
-                    TOP / 'meson.build.patch'])
+def commit(tree, source, version):
+    ours = patches([file for pattern in PATCHES[source]
+                    for file in sorted(TOP.glob(pattern))])
     other = patches(sorted((TOP / 'series' / version).glob('*.patch')))
     drop = drops(version)
-    listed = [mail for s in SERIES for mail in cover_and_list(s)[1]]
+    listed = [mail for s in SERIES[source] for mail in cover_and_list(s)[1]]
     subjects = [subject for subject, _ in listed]
     for subject in ours:
         if subjects.count(subject) != 1:
@@ -86,9 +90,9 @@ def commit(tree, version):
     for subject in [*subjects, *drop,
                     *(x.removeprefix('fixup! ') for x in other)]:
         if subject not in ours:
-            die(f'neither patches/ nor meson.build.patch has "{subject}"')
+            die(f'{" ".join(PATCHES[source])}: nothing has "{subject}"')
 
-    for series in SERIES:
+    for series in SERIES[source]:
         for subject, files in cover_and_list(series)[1]:
             if subject in drop:
                 continue
@@ -104,16 +108,16 @@ def commit(tree, version):
                 SIGNOFF)
         git(tree, 'tag', '-f', series)
 
-    if version == '10.0':
+    if version == WHOLE:
         for path in git(tree, 'diff', '--name-only', 'HEAD',
                         'whole').splitlines():
             die(f'{path} is not all in the series: see series/*')
 
 
-def mail(tree, version, out):
+def mail(tree, source, version, out):
     shutil.rmtree(out, ignore_errors=True)
     before, drop = 'base', drops(version)
-    for series in SERIES:
+    for series in SERIES[source]:
         git(tree, 'format-patch', '-q', '--cover-letter', '--no-base',
             '-o', str(Path(out) / series), f'{before}..{series}')
         cover, mails = cover_and_list(series)

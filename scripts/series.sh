@@ -1,8 +1,9 @@
 #!/bin/sh
-# series.sh [check]: our changes as patch series for QEMU's maintainers, in build/series/,
-# for QEMU 10.0 and for each version that has a directory in series/.  scripts/series.py
-# says how series/ is read, and that all patches add up to what build.sh composes.  With
-# check, each patch is built and read by checkpatch.pl, and the tests run on the last one.
+# series.sh [check]: our changes as patch series for QEMU's and SeaBIOS's maintainers, in
+# build/series/: for QEMU 10.0 and each version that has a directory in series/, for SeaBIOS as
+# we build it and for its newest release.  scripts/series.py says how series/ is read, and that
+# all patches add up to what build.sh and bios.sh compose.  With check, each patch is built;
+# QEMU's are read by checkpatch.pl, and the tests run on the last one.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -37,7 +38,7 @@ unsigned() {
 commits() { # VERSION: ours on top of it, and the worktree $work to build them in
     fetch "$1"
     repository
-    if [ "$1" = 10.0 ]; then
+    if [ "$1" = "$WHOLE" ]; then
         whole
         first=$repo
     else    # with all that git am -3 needs
@@ -45,9 +46,9 @@ commits() { # VERSION: ours on top of it, and the worktree $work to build them i
     fi
     work=$CACHE/git/$name
     worktree "$work.commits"
-    python3 "$TOP/scripts/series.py" commit "$work.commits" "$1"
-    python3 "$TOP/scripts/series.py" mail "$work.commits" "$1" "$TOP/build/series/$name"
-    count=$(git -C "$repo" rev-list --count base..xen-fw-handoff)
+    python3 "$TOP/scripts/series.py" commit "$work.commits" $SOURCE "$1"
+    python3 "$TOP/scripts/series.py" mail "$work.commits" $SOURCE "$1" "$TOP/build/series/$name"
+    count=$(git -C "$repo" rev-list --count "base..$LAST")
     say "build/series/$name has $count patches"
 }
 
@@ -82,7 +83,7 @@ symbols() {
 each_builds() { # what was built once need not be built again
     n=0
     git -C "$work" rev-parse -q --verify base >/dev/null 2>&1 || worktree "$work"
-    for c in $(git -C "$repo" rev-list --reverse base..xen-fw-handoff); do
+    for c in $(git -C "$repo" rev-list --reverse "base..$LAST"); do
         n=$((n + 1))
         t=$(git -C "$repo" rev-parse "$c^{tree}")
         ! grep -qx "$t" "$work/build/builds" 2>/dev/null || continue
@@ -104,7 +105,7 @@ style() {       # checkpatch.pl; get_maintainer.pl answers its question whether 
     cd "$work"
     scripts/checkpatch.pl "$SIGNOFF" --terse --no-summary base..xen-fw-handoff >"$CACHE/log/checkpatch.log" 2>&1 || :
     ! grep 'ERROR:\|WARNING:' "$CACHE/log/checkpatch.log" | grep -v 'added, moved or deleted file' >&2 ||
-        die "checkpatch.pl of QEMU $name has found these"
+        die "checkpatch.pl of $name has found these"
     for f in $(git diff --name-only --diff-filter=A base xen-fw-handoff); do
         [ -n "$(scripts/get_maintainer.pl --nogit --nogit-fallback --nol -f "$f" 2>&1)" ] ||
             die "MAINTAINERS knows nobody for $f: add a line to meson.build.patch"
@@ -117,7 +118,7 @@ page() {        # QEMU's own configuration of Sphinx, and all pages beside ours:
     rm -rf "$html"
     logged "building the page of $name" "$log" \
         sphinx-build -q -b html -c "$work/docs" -d "$html/doctrees" "$work/docs/specs" "$html"
-    ! grep 'xen-fw-handoff\.rst' "$log" >&2 || die "sphinx-build of QEMU $name complains of our page"
+    ! grep 'xen-fw-handoff\.rst' "$log" >&2 || die "sphinx-build of $name complains of our page"
     [ -s "$html/xen-fw-handoff.html" ] || die "sphinx-build made no page of docs/specs/xen-fw-handoff.rst"
 }
 
@@ -137,7 +138,21 @@ check() {
     style
     tests
     page
-    passed="$passed $count on QEMU $name,"
+    passed="$passed $count on $name,"
+}
+
+each_bios() {   # builds, and gcc has nothing to say about it
+    for c in $(git -C "$repo" rev-list --reverse "base..$LAST"); do
+        worktree "$work"
+        git -C "$work" checkout -q --force --detach "$c"
+        make_bios "$work" "$work/out"
+    done
+}
+
+check_bios() {
+    logged "building $name with each of $count patches" "$CACHE/log/series-bios.log" each_bios
+    ! grep '^src/.*warning:' "$CACHE/log/series-bios.log" >&2 || die "gcc warns of these in $name"
+    passed="$passed $count on $name,"
 }
 
 case ${1:-} in '' | check) ;; *) die "usage: scripts/series.sh [check]" ;; esac
@@ -149,10 +164,23 @@ apt_setup
 apt_install $PACKAGES git perl python3-sphinx python3-sphinx-rtd-theme
 identity
 passed=
-for v in 10.0 $(cd "$TOP/series" && echo [0-9]*); do
+export WHOLE=10.0
+LAST=xen-fw-handoff
+for v in $WHOLE $(cd "$TOP/series" && echo [0-9]*); do
     commits "$v"
     [ "${1:-}" != check ] || check
 done
+# shellcheck source=scripts/seabios.sh
+. "$TOP/scripts/seabios.sh"
+# shellcheck disable=SC2086
+apt_install $PACKAGES
+WHOLE=$SEABIOS
+LAST=seabios
+newest=$(apt-cache showsrc seabios | awk '$1 == "Version:" { print $2 }' | sort -V | tail -n 1)
+for v in $WHOLE "${newest%.*}"; do
+    commits "$v"
+    [ "${1:-}" != check ] || check_bios
+done
 unsigned
 [ "${1:-}" = check ] || exit 0
-say "passed:$passed each built and read by checkpatch.pl; tests and page of both"
+say "passed:$passed each built and read by checkpatch.pl if it is QEMU's; tests and page of both"
