@@ -141,6 +141,46 @@ def parse_ipxe(log, frontends):
             and frontend['state'] == 4}
 
 
+def parse_bios(log, frontends):
+    """The same of a BIOS with PV disks.  What proves them is what was booted."""
+    booted = re.search(r'^(INT13|PVFW|PVOS): |^(the loader reads Linux|'
+                       'Loading vmlinuz)', log, re.M)
+    return {name: {'works': bool(booted), 'closed': False,
+                   'rings': {k: int(v) for k, v in frontend['keys'].items()
+                             if re.match(r'ring-ref\d*$', k)},
+                   'ports': [int(frontend['keys']['event-channel'])]}
+            for name, frontend in frontends.items()
+            if name.startswith('vbd/') and frontend['state'] == 4}
+
+
+def parse_int13(log, images):
+    """What the test of INT 13h said, and what became of its disks."""
+    return {
+        'steps': [int(n) for n in re.findall(
+            r'^INT13: begins on drive \d+ at step (\d+)$', log, re.M)],
+        'disks': {int(m[2]): {'drive': int(m[1]), 'sectors': int(m[3]),
+                              'read_only': m[4] == '1', 'checks': int(m[5]),
+                              'failed': int(m[6])}
+                  for m in re.finditer(
+                      r'^INT13: drive (\d+) is disk (\d+), (\d+) sectors, '
+                      r'read-only (\d): (\d+) checks, (\d+) failed$', log,
+                      re.M)},
+        'failures': re.findall(r'^INT13: (drive \d+ FAILS: .*)$', log, re.M),
+        'late': [{'status': int(m[1]), 'million_cycles': int(m[2])}
+                 for m in re.finditer(r'^INT13: late: status (\d+) after '
+                                      r'(\d+) million cycles$', log, re.M)],
+        'million_cycles': {int(m[1]): int(m[2]) for m in re.finditer(
+            r'^INT13: 4 MiB in reads of (\d+) sectors: (\d+) million cycles, '
+            r'\d+ ticks, 0 failed$', log, re.M)},
+        'images': {int(m[1]): {'right': int(m[2]), 'wrong': int(m[3]),
+                               'none': int(m[4]), 'beside': int(m[5])}
+                   for m in re.finditer(
+                       r'^disk (\d+): (\d+) sectors written rightly, (\d+) '
+                       r'wrongly, (\d+) not at all; (\d+) beside', images,
+                       re.M)},
+    }
+
+
 def parse_os(log):
     """How the devices fared that the OS attached."""
     devices = {}
@@ -371,8 +411,9 @@ def evidence(directory):
         tables[tag] = read(directory / f'snapshot-{tag}-grants.txt')
         connections[tag] = read(directory / f'snapshot-{tag}-connection.txt')
     created = parse_frontends(stores.get('created', {}), domid)
-    firmware = parse_firmware(log) | parse_ipxe(
-        log, parse_frontends(stores.get('firmware', {}), domid))
+    left = parse_frontends(stores.get('firmware', {}), domid)
+    firmware = parse_bios(log, left) | parse_ipxe(log, left) | \
+        parse_firmware(log)
     firmware_grants = parse_grants(dumps.get('firmware', ''), domid)
     firmware_table = parse_table(tables.get('firmware', ''))
     facts = {
@@ -421,6 +462,9 @@ def evidence(directory):
         # BIOS's output, on its way over the serial port and Xen's console
         'bios_logs': ['SeaBIOS (version' in log, f'(d{domid}) SeaBIOS (version'
                       in read(directory / 'xen.log')],
+        'bios_says': re.findall(rf'^(?:\(XEN\) )?\(d{domid}\) (.*)$',
+                                read(directory / 'xen.log'), re.M),
+        'int13': parse_int13(log, read(directory / 'int13.txt')),
         'product_writes': len(re.findall(
             r'memory_region_ops_write .* addr 0x12 value 0x3 size 2 '
             r"name 'xen-fixed'", read(directory / 'qemu-dm.log'))),

@@ -24,8 +24,6 @@ PACKAGE = {}    # of guests with the device model of the Debian package
 
 # What cannot be had here, (group, what it is, why)
 ABSENT = [
-    ('Firmware', 'a BIOS with a PV disk driver of its own',
-     'none was ever merged; the option ROM does what it would do'),
     ('OS', 'FreeBSD, NetBSD, OpenBSD and Windows themselves',
      'Debian has none of them; the payload does what they do, in their order'),
     ('OS', 'one that is quicker than the look at HVM_PARAM_CALLBACK_IRQ',
@@ -568,6 +566,203 @@ def config_errors(facts):
            ['xen-fw-handoff: inert, no announcement can be seen: the machine '
             'has no xen-platform device' in text, facts['status']], [True, 0])
 
+# --- SeaBIOS that boots from PV disks: its device, vbd/51776, is xvde ---------
+
+XVDE, XVDF = 'vbd/51776', 'vbd/51792'
+GRANTS = 17             # of each disk: the pages of its data and its ring
+
+
+def at_rest(facts, tag, devices):
+    """As the toolstack has made them, and as if nobody had looked."""
+    at = facts['snapshots'][tag]
+    yield (f'{tag}: these are as the toolstack has made them',
+           [chk.of(devices, at[what]) for what in
+            ('frontend_states', 'backend_states', 'keys')],
+           [chk.same(devices, 1), chk.same(devices, 2),
+            chk.same(devices, chk.NO_KEYS)])
+
+
+def no_trace(facts, tag, devices):
+    yield from at_rest(facts, tag, devices)
+    yield (f"{tag}: no grant but the toolstack's", [
+        ref for ref in facts['snapshots'][tag]['firmware_granted']], [])
+
+
+def high_grants(facts, n):
+    yield (f'the grants of its {n} disks are the last ones of the first page',
+           sorted(facts['snapshots']['firmware']['firmware_granted']),
+           list(range(512 - GRANTS * n, 512)))
+
+
+def battery(facts, disks, read_only=()):
+    """INT 13h has done all that it was asked for, and nothing else."""
+    seen = facts['int13']
+    yield ('nothing of it failed', seen['failures'], [])
+    for n in disks:
+        drive, image = (seen[of].get(n, {}) for of in ('disks', 'images'))
+        yield (f'disk {n}: it ran to its end',
+               [drive.get('checks', 0) > 200, drive.get('failed'),
+                drive.get('read_only')], [True, 0, n in read_only])
+        yield (f'disk {n}: what it wrote, and nothing else, is in the image',
+               [image.get('right', 0) > 500, image.get('wrong'),
+                image.get('beside')], [n not in read_only, 0, 0])
+
+
+INT13 = {
+    'blkback': ('blkback', [4], [XVDE]),
+    'qdisk': ('QEMU\'s qdisk', [4], [XVDE]),
+    'three': ('three, of blkback and qdisk, one read-only', [4, 5, 6],
+              [XVDE, XVDF, 'vbd/51808']),
+    'driver-domain': ('a driver domain', [0], ['vbd/51712']),
+    'ide': ('IDE of the stock BIOS, as the yardstick', [0, 1], []),
+}
+
+
+def int13(facts):
+    """The variant's name is in the scenario's, behind the dot."""
+    kind = facts['scenario'].partition('.')[2]
+    _, disks, devices = INT13[kind]
+    if devices:
+        yield from chk.firmware_connected(facts, devices)
+        yield from high_grants(facts, len(devices))
+    yield from battery(facts, disks, [6] if kind == 'three' else [])
+    yield ('INT 19h has booted it once more',
+           len(facts['int13']['steps']) > 1, True)
+    if devices:
+        yield from chk.handed_off(facts, 'announced', devices)
+        yield from chk.scrubbed(facts, 'announced', GRANTS)
+
+
+for kind, (text, _, _) in INT13.items():
+    scenario(('Firmware', f'a BIOS with PV disks: INT 13h on {text}'),
+             name=f'int13.{kind}', short=kind == 'blkback')(int13)
+
+
+def bios_linux(facts):
+    kind = facts['scenario'].partition('.')[2]
+    device = 'vbd/51712' if kind == 'driver-domain' else XVDE
+    disk, mark = (('xvda', 'LABDISK0') if kind == 'driver-domain'
+                  else ('xvde', 'LABDISK4'))
+    yield from chk.firmware_connected(facts, [device])
+    yield from high_grants(facts, 1)
+    yield from chk.handed_off(facts, 'first-line', [device])
+    yield from chk.scrubbed(facts, 'first-line', GRANTS)
+    yield ('Linux found nothing to reset', facts['linux']['resets'], [])
+    yield ('Linux reads the disk that it was booted from',
+           facts['linux']['disks'], {disk: f'{mark} sector 5'})
+    yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
+
+
+for kind, text in {'syslinux': 'SYSLINUX, on blkback',
+                   'grub': 'GRUB 2, on qdisk',
+                   'large': 'SYSLINUX, in a guest with RAM above 4 GiB',
+                   'driver-domain': 'SYSLINUX, on a driver domain'}.items():
+    scenario(('Firmware', f'a BIOS with PV disks: Linux by {text}'),
+             name=f'bios-linux.{kind}', short=kind == 'syslinux')(bios_linux)
+
+
+@scenario(('Firmware', 'the stock BIOS: a disk that is PV only does not boot'))
+def bios_stock(facts):
+    yield ('it finds nothing to boot from',
+           any('No bootable device' in line for line in facts['bios_says']),
+           True)
+    yield from no_trace(facts, 'firmware', [XVDE])
+
+
+@scenario(('Firmware', 'a BIOS with PV disks boots an OS that resets nothing'),
+          short=True)
+def bios_naive(facts):
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield from chk.handed_off(facts, 'announced', [XVDE])
+    yield from chk.scrubbed(facts, 'announced', GRANTS)
+    yield from chk.told(facts, 'announced', [XVDE], chk.LINUX[0])
+    yield from chk.os_works(facts, [XVDE, chk.NIC])
+
+
+@scenario(('Firmware', 'a BIOS with PV disks, where all are emulated, too'))
+def bios_twin(facts):
+    yield ('it boots', facts['int13']['steps'], [0])
+    yield from no_trace(facts, 'firmware', chk.DISKS)
+    yield from chk.said(facts, chk.HANDED_OFF.format(0, 0))
+
+
+@scenario(('Firmware', 'a BIOS with an emulated disk, and one that is PV only'))
+def bios_mixed(facts):
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield from at_rest(facts, 'firmware', chk.DISKS[:1])
+    yield from high_grants(facts, 1)
+    yield from chk.handed_off(facts, 'announced', [XVDE])
+    yield from chk.scrubbed(facts, 'announced', GRANTS)
+
+
+@scenario(('Firmware', 'a BIOS with two disks that are PV only'))
+def bios_first(facts):
+    yield from chk.firmware_connected(facts, [XVDE, XVDF])
+    yield from high_grants(facts, 2)
+    yield from chk.handed_off(facts, 'announced', [XVDE, XVDF])
+    yield from chk.scrubbed(facts, 'announced', 2 * GRANTS)
+
+
+@scenario(('Firmware', "a BIOS's PV disks and iPXE's PV NIC in one guest"))
+def bios_ipxe(facts):
+    devices = [XVDE, XVDF, chk.NIC]
+    yield from chk.firmware_connected(facts, devices)
+    yield from chk.handed_off(facts, 'announced', devices)
+    yield from chk.scrubbed(facts, 'announced', 2 * GRANTS)
+    yield from chk.os_works(facts, devices)
+
+
+@scenario(('Firmware', 'a BIOS with PV disks: a backend that never answers'))
+def bios_dead(facts):
+    at = facts['snapshots']['firmware']
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield ('the other one it has asked for, in vain',
+           [at[what][XVDF] for what in ('frontend_states', 'backend_states')],
+           [3, 2])
+    yield ('it names that on the screen, with what to look at',
+           [line for line in facts['bios_says'] if 'xvdf' in line],
+           ['Xen: PV disk xvdf is left out, its backend does not answer: '
+            f'/local/domain/0/backend/vbd/{facts["domid"]}/51792'])
+    yield from chk.handed_off(facts, 'announced', [XVDE])
+    yield ('announced: nothing of the other one is left, either',
+           [facts['snapshots']['announced'][what].get(XVDF) for what in
+            ('frontend_states', 'keys')], [1, chk.NO_KEYS])
+
+
+@scenario(('OS', 'a loader that reads by INT 13h after the announcement'))
+def bios_late(facts):
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield from chk.handed_off(facts, 'announced', [XVDE])
+    late = facts['int13']['late']
+    yield ('both reads fail with "time-out"',
+           [read['status'] for read in late], [0x80, 0x80])
+    yield ('and INT 19h finds nothing to boot from',
+           any('No bootable device' in line for line in facts['bios_says']),
+           True)
+
+
+@scenario(('Firmware', 'a BIOS with PV disks: the guest reboots'))
+def bios_reboot(facts):
+    for life in facts['before'], facts:
+        yield from chk.firmware_connected(life, [XVDE])
+        yield from high_grants(life, 1)
+    yield from chk.handed_off(facts, 'announced', [XVDE])
+    yield from chk.os_works(facts, [XVDE, chk.NIC])
+
+
+@scenario(('Firmware', 'a BIOS with PV disks: Linux sleeps (S3) and wakes up'))
+def bios_s3(facts):
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield from chk.connected(facts, 'awake', [XVDE])
+    yield ('its disk works afterwards', facts['linux']['alive'][0]['disks'],
+           ['xvde'])
+
+
+@scenario(('Firmware', 'a BIOS with PV disks, xen_platform_pci=0'))
+def bios_no_platform(facts):
+    yield ('it boots from the emulated disk', facts['int13']['steps'], [0])
+    yield from no_trace(facts, 'firmware', chk.DISKS[:1] + [XVDE])
+
 
 @scenario(('Toolstack', 'guests one after the other in one dom0'))
 def soak(facts):
@@ -644,3 +839,28 @@ def linux_without(facts):
     yield ('without the device Linux resets every frontend',
            facts['linux']['resets'], chk.ALL)
     yield from linux_works(facts)
+
+
+@without
+def bios_naive_without(facts):
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield ('without the device the OS loses the disk it was booted from',
+           facts['devices'].get(XVDE, {}).get('works'), False)
+
+
+@without
+def bios_mixed_without(facts):
+    yield ('it boots from the emulated disk', facts['int13']['steps'], [0])
+    yield from no_trace(facts, 'firmware', chk.DISKS[:1] + [XVDE])
+
+
+@without
+def bios_first_without(facts):
+    """No key in xenstore: only what boots."""
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield from high_grants(facts, 1)
+    yield from at_rest(facts, 'firmware', [XVDF])
+    yield ('it says so on the screen',
+           [line for line in facts['bios_says'] if 'xen-fw-handoff' in line],
+           ['Xen: booting from xvde, for its other PV disks the guest needs '
+            'xen-fw-handoff'])

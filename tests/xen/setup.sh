@@ -16,7 +16,8 @@ PACKAGES="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-uti
     libxenmisc4.17 libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1
     libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
-    qemu-system-data busybox-static ipxe vblade"
+    qemu-system-data busybox-static ipxe vblade
+    syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1"
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
     loop bridge tun virtio_console
     xen-blkfront xen-netfront"      # of a driver domain
@@ -83,6 +84,39 @@ archive() { # archive ROOT: as a cpio for initrds, owned by root
     (cd "$1" && find . | sort | cpio -o -H newc --quiet -R 0:0)
 }
 
+# boot_disk DIRECTORY: boot.gz, a disk that SYSLINUX boots from, which lacks Linux, and
+# grub.mbr: with that in its first sector it is GRUB.  Sectors 1 to 9 stay free for the marks
+# that every disk has.
+boot_disk() (
+    PATH=$R/usr/bin:$R/sbin:$PATH
+    export MTOOLS_SKIP_CHECK=1 LD_LIBRARY_PATH="$R/lib/x86_64-linux-gnu"
+    image=$1/boot
+    truncate -s 23M "$image"
+    mkfs.fat -F 16 --offset 2048 -h 2048 "$image" $((22 << 10))
+    syslinux --offset $((1 << 20)) --install "$image"
+    put() { dd of="$image" bs=1 seek="$1" conv=notrunc status=none; }
+    put 0 <"$R/usr/lib/syslinux/mbr/mbr.bin"
+    # the one partition: active, FAT16 by LBA, from sector 2048, 22 MiB
+    printf '\200\376\377\377\016\376\377\377\0\010\0\0\0\260\0\0' | put 446
+    printf '\125\252' | put 510
+    # GRUB's first two sectors know where the next one is, as grub-install would tell them
+    cat >"$1/grub.cfg" <<'C'
+serial --unit=0 --speed=115200
+terminal_output serial
+search --set=root --file /vmlinuz
+configfile /grub.cfg
+C
+    grub-mkimage -O i386-pc -d "$R/usr/lib/grub/i386-pc" -p '(hd0,msdos1)/' -c "$1/grub.cfg" \
+        -o "$1/core" biosdisk part_msdos fat linux normal configfile search search_fs_file serial \
+        terminal echo boot
+    put $((64 * 512)) <"$1/core"
+    printf '\101' | put $((64 * 512 + 500))
+    head -c 440 "$R/usr/lib/grub/i386-pc/boot.img" >"$1/grub.mbr"
+    printf '\100' | dd of="$1/grub.mbr" bs=1 seek=92 conv=notrunc status=none
+    gzip -9 "$image"
+    rm "$1/core" "$1/grub.cfg"
+)
+
 make_image() {
     R=$LAB/packages/root
     KERNEL=$(cat "$LAB/packages/kernel")
@@ -142,6 +176,8 @@ make_image() {
     gcc -O2 -Wall -o "$t/usr/bin/xsring" "$HERE/tools/xsring.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/grants" "$HERE/tools/grants.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/qmp" "$HERE/tools/qmp.c"
+    gcc -O2 -Wall -o "$t/usr/bin/int13disk" "$HERE/tools/int13disk.c"
+    cp "$R/usr/bin/mtools" "$t/usr/bin/mcopy"
     gcc -O2 -Wall -o "$t/usr/bin/baseline" "$HERE/tools/baseline.c" -lxenstore
     cp "$HERE/tools/by-hand.sh" "$t/usr/bin/"
     chmod +x "$t/usr/bin/by-hand.sh"
@@ -157,7 +193,9 @@ make_image() {
     cp "$HERE/guest/driver" "$t/guest/"
     chmod +x "$t/guest/driver"
     python3 "$HERE/tools/qcow2.py" $((16 << 20)) >"$t/guest/qcow2"
-    cp "$R/boot/ipxe.lkrn" "$new/firmware/labfw.rom" "$new/firmware/san.img" "$t/guest/"
+    cp "$R/boot/ipxe.lkrn" "$new/firmware/labfw.rom" "$new/firmware/san.img" \
+        "$new/firmware/int13.img" "$t/guest/"
+    boot_disk "$t/guest"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"
     tar cf "$new/dom0.tar" --owner=0 --group=0 -C "$t" .
 

@@ -28,12 +28,16 @@ await() {
 
 # --- the guest -----------------------------------------------------------------------
 
-disk() {    # disk N: an image with sectors that say what they are, unless it is there
-    image=/tmp/$SCENARIO-disk$1.img
-    [ ! -e "$image" ] || return 0
+marks() {   # marks N: the first sectors of disk N, which say what they are
     for sector in 0 1 2 3 4 5 6 7 8 9; do
         printf '%-511s\n' "LABDISK$1 sector $sector"
-    done >"$image"
+    done
+}
+
+disk() {    # disk N: an image with such sectors, unless it is there
+    image=/tmp/$SCENARIO-disk$1.img
+    [ ! -e "$image" ] || return 0
+    marks "$1" >"$image"
     truncate -s 16M "$image"
 }
 
@@ -78,30 +82,45 @@ model() {
 }
 EXAMPLE=/usr/share/doc/qemu-system-xen-fw-handoff/examples/guest.cfg
 
+# begins: the lines of the config about what it begins with: our option ROM, or a BIOS alone
+begins() {
+    case $BIOS in
+    '')
+        echo 'kernel = "/guest/vmlinuz"'    # xenfv has no fw_cfg without one
+        echo "device_model_args_hvm = [ \"-fw_cfg\", \"name=genroms/labfw.rom,file=/guest/labfw.rom\"$DM_ARGS ]"
+        ;;
+    *)
+        echo "bios_path_override = \"$BIOS\""
+        echo "device_model_args_hvm = [ ${DM_ARGS#, } ]"
+        ;;
+    esac
+}
+
 # guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), more DISKS
-# of the kernel with every fourth QEMU's unless all are to be of one KIND, a kernel's NIC or
-# NICS of them, our firmware, and the device model under test.  LINEs go into its config; ALL are
-# its devices.
+# of the kernel with every fourth QEMU's unless all are to be of one KIND, or those of these
+# NUMBERS, a kernel's NIC or NICS of them, our firmware, and the device model under test.  LINEs
+# go into its config; ALL are its devices.
 guest() {
-    n=0 disks='' vifs='' ALL=''
-    while [ $n -lt "$DISKS" ]; do
-        disk $n
+    disks='' vifs='' ALL=''
+    for n in ${NUMBERS:-$(seq 0 $((DISKS - 1)))}; do
+        disk "$n"
+        access=w
+        [ "$n" != "$READ_ONLY" ] || access=r
         # many of QEMU's own keep it busy at its start until xl thinks that it hangs
         case ${KIND:-$((n % 4))} in
         kernel | [023])
             loop=$(losetup -f)
             losetup "$loop" "$image"
             LOOPS="$LOOPS $loop"
-            disks="$disks \"phy:$loop,d${n}p0,w\","
+            disks="$disks \"phy:$loop,d${n}p0,$access\","
             ;;
-        *) disks="$disks \"format=raw,vdev=d${n}p0,access=rw,backendtype=qdisk,target=$image\"," ;;
+        *) disks="$disks \"format=raw,vdev=d${n}p0,access=$access,backendtype=qdisk,target=$image\"," ;;
         esac
         if [ $n -lt 16 ]; then
             ALL="$ALL vbd/$((51712 + 16 * n))"
         else
             ALL="$ALL vbd/$(((1 << 28) + 256 * n))"
         fi
-        n=$((n + 1))
     done
     for n in 0 1; do
         [ $n -lt "$NICS" ] || break
@@ -109,7 +128,7 @@ guest() {
         ALL="$ALL vif/$n"
     done
     ALL=${ALL# }
-    # serial: from the first character on; kernel: xenfv has no fw_cfg without one
+    # serial: from the first character on
     cat >"$OUT/guest.cfg" <<C
 name = "$SCENARIO"
 type = "hvm"
@@ -121,9 +140,8 @@ vnc = 0
 usb = 0
 xen_platform_pci = ${PLATFORM:-1}
 serial = "file:$OUT/firmware.log"
-kernel = "/guest/vmlinuz"
+$(begins)
 $(model)
-device_model_args_hvm = [ "-fw_cfg", "name=genroms/labfw.rom,file=/guest/labfw.rom"$DM_ARGS ]
 disk = [ $disks ]
 vif = [ $vifs ]
 on_poweroff = "preserve"
@@ -207,7 +225,7 @@ checkpoint() {  # checkpoint NAME SECONDS: the payload is there, and waits
 resume() { xenstore-write "/local/domain/$DOMID/lab/go" "$1"; event "resume $1"; }
 
 # checkpoint_scratch POINT SECONDS: the firmware, which has to leave xenstore alone, is there
-said_at() { grep -aq "^PVFW: at $1" "$OUT/firmware.log"; }
+said_at() { grep -aqE "^(PVFW|INT13): at $1" "$OUT/firmware.log"; }
 checkpoint_scratch() {
     await "$2" "the firmware at '$1'" said_at "$1"
     event "at $1"
@@ -288,11 +306,139 @@ ready() {   # Linux is
     snapshot 'os'
 }
 
+# --- a driver domain -----------------------------------------------------------------
+
+# its root is that of dom0
+driver_initrd() (
+    cd /
+    {
+        printf '%s\n' usr usr/lib usr/lib/xen-4.17 guest proc sys dev run tmp
+        find bin etc lib lib64 sbin usr/bin usr/lib/xen-4.17/bin guest/driver
+        find var -type d -o -type l
+    } | cpio -o -H newc >"/tmp/$SCENARIO-initrd" 2>/dev/null
+)
+
+driver_is_ready() { [ "$(xenstore-read "/local/domain/$DRIVER/data/driver" 2>/dev/null)" = ready ]; }
+
+driver_ends() {
+    timeout 60 xl destroy driver
+    mv /run/guest-driver.log "$OUT/driver.log"
+}
+
+# driver_domain N: one that has disk N and serves it as its own xvda, and a NIC
+driver_domain() {
+    # shellcheck disable=SC2034  # finish() has it
+    AFTER=driver_ends
+    disk "$1"
+    loop=$(losetup -f)
+    losetup "$loop" "$image"
+    LOOPS="$LOOPS $loop"
+    driver_initrd
+    cat >"$OUT/driver.cfg" <<C
+name = "driver"
+type = "pv"
+driver_domain = 1
+memory = 256
+vcpus = 1
+kernel = "/guest/vmlinux.gz"
+ramdisk = "/tmp/$SCENARIO-initrd"
+cmdline = "console=hvc0 rdinit=/guest/driver mitigations=off nokaslr ipv6.disable=1 audit=0 apparmor=0 cryptomgr.notests"
+disk = [ "phy:$loop,xvda,w" ]
+vif = [ "mac=00:16:3e:22:22:22,bridge=xenbr0,type=vif" ]
+C
+    say "waiting for xl create of the driver domain (120 s at most)"
+    timeout 120 xl create "$OUT/driver.cfg" >"$OUT/xl-create-driver.log" 2>&1
+    DRIVER=$(xl domid driver)
+    echo "$DRIVER" >"$OUT/driver"
+    await 120 "the driver domain" driver_is_ready
+}
+
+# --- a BIOS with PV disks of its own -------------------------------------------------
+
+# bios: the one under test; disks from number 4 on (xvde) have no emulated twin
+bios() {
+    BIOS=/lab/bios-256k.bin
+    [ -e $BIOS ] || fail "the BIOS under test is missing: make bios"
+}
+# shellcheck disable=SC2034  # for scenarios
+STOCK=/usr/share/seabios/bios-256k.bin
+
+# linux_disk N LOADER WORDS: make disk N, from which SYSLINUX or GRUB boots Linux with WORDS
+linux_disk() {
+    image=/tmp/$SCENARIO-disk$1.img
+    gunzip -c /guest/boot.gz >"$image"
+    marks "$1" | tail -c +513 | dd of="$image" bs=512 seek=1 conv=notrunc 2>/dev/null
+    [ "$2" != grub ] || dd if=/guest/grub.mbr of="$image" conv=notrunc 2>/dev/null
+    export MTOOLS_SKIP_CHECK=1 DEFAULT_CODEPAGE=367     # ASCII, which libc has built in
+    mcopy -i "$image@@1M" /guest/vmlinuz /guest/initrd ::
+    mcopy -i "$image@@1M" - ::syslinux.cfg <<C
+SERIAL 0 115200
+DEFAULT linux
+LABEL linux
+KERNEL vmlinuz
+INITRD initrd
+APPEND $LINUX $3
+C
+    mcopy -i "$image@@1M" - ::grub.cfg <<C
+echo "the loader reads Linux"
+linux /vmlinuz $LINUX $3
+initrd /initrd
+boot
+C
+}
+
+# loads: the loader reads Linux; what there is to see then
+said_loads() { grep -aqE '^(the loader reads Linux|Loading vmlinuz)' "$OUT/firmware.log"; }
+loads() {
+    event started
+    xl unpause "$SCENARIO"
+    await 120 "the loader" said_loads
+    xl pause "$SCENARIO"
+    snapshot 'firmware'
+    xl unpause "$SCENARIO"
+}
+
+# naive_disk N: make disk N, which is an OS that resets nothing
+naive_disk() {
+    disk "$1"
+    dd if=/guest/san.img of="$image" count=1 conv=notrunc 2>/dev/null
+    dd if=/guest/san.img of="$image" bs=512 skip=16 seek=16 conv=notrunc 2>/dev/null
+}
+
+# int13_disk N PLAN: make disk N, which tests INT 13h; int13.c has the letters of the plan
+int13_disk() {
+    image=/tmp/$SCENARIO-disk$1.img
+    cp /guest/int13.img "$image"
+    int13disk make "$image" "$1" "$2"
+    TESTED="$TESTED $1"
+}
+
+said_done() { grep -aq '^INT13: done' "$OUT/firmware.log"; }
+
+# int13 [POINT...]: let the guest test, with what there is to see at each; then what it has written
+int13() {
+    event started
+    xl unpause "$SCENARIO"
+    for point in "$@"; do
+        checkpoint_scratch "$point" 300
+        snapshot "$point"
+        [ "$point" != announced ] || [ -z "$DM_ARGS" ] || reported announced
+        resume_scratch "$point"
+    done
+    await 60 "the test of INT 13h to end" said_done
+    sync
+    for number in $TESTED; do
+        int13disk check "/tmp/$SCENARIO-disk$number.img" "$number"
+    done | tee "$OUT/int13.txt"
+}
+
+# --- iPXE ----------------------------------------------------------------------------
+
 # ipxe_guest: iPXE boots from a SAN with its PV netfront, and never closes it.  The SAN's
 # server is dom0, by AoE, and its disk has our firmware in the place of a boot loader, with
 # Linux at hand.  timer_mode: Xen would make up for the missed ticks of the RTC, whose 1024 Hz
 # iPXE takes for entropy, faster than they can be taken here.
-ipxe_guest() {
+ipxe_guest() {  # ipxe_guest LINE...
     cp /guest/san.img "/tmp/$SCENARIO-san.img"
     truncate -s 16M "/tmp/$SCENARIO-san.img"    # less has not even one cylinder
     vblade 0 0 xenbr0 "/tmp/$SCENARIO-san.img" >"$OUT/vblade.log" 2>&1 &
@@ -301,7 +447,7 @@ ipxe_guest() {
     guest 'kernel = "/guest/ipxe.lkrn"' "ramdisk = \"/tmp/$SCENARIO-script\"" \
         'timer_mode = "no_missed_ticks_pending"' \
         'device_model_args_hvm = [ "-fw_cfg", "name=opt/labfw/kernel,file=/guest/vmlinuz",
-            "-fw_cfg", "name=opt/labfw/initrd,file=/guest/initrd"'"$DM_ARGS ]"
+            "-fw_cfg", "name=opt/labfw/initrd,file=/guest/initrd"'"$DM_ARGS ]" "$@"
 }
 
 # a NIC with its emulated twin; no option ROM for that, there is none here
@@ -418,8 +564,10 @@ restarted() { DOMID=$(xl domid "$SCENARIO" 2>/dev/null) && is_at 'begin'; }
 
 # reboot_into REASON: the firmware leaves all connected and the OS, when it uses the NIC, shuts
 # down for REASON; xl's answer is another life of the guest, which waits for its options
-reboot_into() {
-    start firmware "$ALL" os 1 late vif/0 gates 'done' shutdown "$1"
+reboot_into() { # reboot_into REASON KEY VALUE...
+    reason=$1
+    shift
+    start firmware "$ALL" os 1 late vif/0 gates 'done' shutdown "$reason" "$@"
     checkpoint 'done' 60
     archive_evidence
     xenstore-write "/local/domain/$DOMID/lab/go" 'done'
@@ -480,7 +628,8 @@ finish() {  # also after a failure
 # scenario NAME[.VARIANT]: run /lab/scenarios/NAME.sh
 # shellcheck disable=SC2034  # VARIANT is for that
 scenario() {
-    NAME=$1 VARIANT=${1#*.} LOOPS='' DISKS=2 NICS=1 KIND='' QCOW2='' AFTER=''
+    NAME=$1 VARIANT=${1#*.} LOOPS='' DISKS=2 NUMBERS='' READ_ONLY='' NICS=1 KIND='' QCOW2=''
+    BIOS='' TESTED='' AFTER=''
     select_guest
     say "begins"
     event begin

@@ -37,6 +37,6 @@ halt:
 packet:
         .byte   16, 0
         .word   ROM_SECTORS, 0, ROM >> 4
-        .quad   1
+        .quad   ROM_AT
         .org    510
         .word   0xaa55

@@ -1,0 +1,34 @@
+# The BIOS under test boots Linux from a disk that is PV only, by a loader that knows nothing of
+# Xen.  VARIANT: the loader, or where the disk is.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+
+bios
+# shellcheck disable=SC2034  # guest() reads them
+{
+NUMBERS=4 KIND=kernel loader=syslinux
+case $VARIANT in
+grub) KIND=qemu loader=grub ;;
+driver-domain) NUMBERS=0 ;;
+esac
+}
+case $VARIANT in
+driver-domain)
+    linux_disk 0 $loader "DISKS=xvda"
+    driver_domain 0
+    guest 'disk = [ "vdev=xvda,access=rw,backend=driver,backendtype=phy,target=/dev/xvda" ]'
+    ;;
+large)
+    # RAM ends below 1 GiB and goes on beyond 4 GiB
+    linux_disk 4 $loader "DISKS=xvde"
+    guest 'memory = 1280' 'mmio_hole = 3072'
+    ;;
+*)
+    linux_disk 4 $loader "DISKS=xvde"
+    guest
+    ;;
+esac
+loads
+first_line
+ready
