@@ -29,7 +29,8 @@ bios:
 demo: build bios
 	@tests/xen/setup.sh
 	@python3 scripts/demo.py
-test: build bios
+test: build
+	@scripts/bios.sh test
 	@tests/xen/setup.sh
 	@python3 scripts/test.py
 test-xen: build bios
@@ -39,9 +40,11 @@ test-soak: build
 	@tests/xen/setup.sh
 	@python3 scripts/test.py --soak $(N)
 test-quick: build
+	@scripts/bios.sh test
 	@python3 scripts/test.py --quick
 test-asan:
 	@scripts/build.sh asan
+	@scripts/bios.sh test
 	@python3 scripts/test.py --variant asan
 fuzz: build
 	@cd build/qemu/build && QTEST_QEMU_BINARY=./qemu-system-x86_64 \

@@ -40,7 +40,7 @@ shell_scripts() {
 
 # shellcheck disable=SC2046  # names without spaces
 {
-c_style() { perl "$CHECKPATCH" --no-tree --terse --no-summary -f $(files '*.c' '*.h'); }
+c_style() { perl "$CHECKPATCH" --no-tree --terse --no-summary -f $(files '*.c' '*.h' ':!roms'); }   # SeaBIOS has its own
 shell_style() { shellcheck -x $(shell_scripts); }
 man_pages() { mandoc -T lint -W warning $(files 'packaging/*.[1-8]'); }
 }
@@ -67,6 +67,7 @@ check 'man pages: mandoc' man_pages
 check 'spec: sphinx' spec
 check 'README.md and CONTRIBUTING.md: every path is there, every file is in the map' python3 scripts/check.py
 check 'patches/ and meson.build.patch: as make refresh writes them' scripts/edit.sh check
+check 'roms/seabios/*.patch: as make refresh OF=seabios writes them' scripts/edit.sh seabios check
 check 'no path of one machine' machine_paths
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

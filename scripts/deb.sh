@@ -14,7 +14,7 @@ DOC=usr/share/doc/$PACKAGE
 # version: Debian's of QEMU without its epoch and +ds, then ours: of a tag and what came after
 # it, or of how many commits there are, so that a later one is greater
 version() {
-    qemu=$(basename "$(dirname "$(readlink -f "$TOP/build/qemu")")" | sed 's/+ds//')
+    qemu=$(basename "$(dirname "$(readlink -f "$TOP/build/qemu")")" | sed 's/^qemu-//; s/+ds//')
     if ours=$(git -C "$TOP" describe --tags --match 'v[0-9]*' 2>/dev/null); then
         ours=$(echo "${ours#v}" | sed 's/-/+/; s/-/./g')
     else
@@ -43,6 +43,7 @@ changelog() {
 }
 
 "$TOP/scripts/build.sh" deb
+"$TOP/scripts/bios.sh"
 mkdir -p "$CACHE/log"
 apt_setup
 apt_install lintian git dpkg-dev
@@ -61,6 +62,7 @@ P=$TOP/packaging
 strip --remove-section=.comment --remove-section=.note \
     -o "$root/$model" "$TOP/build/qemu/build-deb/qemu-system-i386"
 chmod 755 "$root/$model"
+place 644 "$TOP/build/bios-256k.bin" usr/share/xen-fw-handoff/bios-256k.bin
 place 755 "$P/device-model" usr/libexec/xen-fw-handoff/device-model
 place 755 "$TOP/scripts/xen-fw-handoff-log" usr/bin/xen-fw-handoff-log
 sed -i '1s|.*|#!/usr/bin/python3|' "$root/usr/bin/xen-fw-handoff-log"

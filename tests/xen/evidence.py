@@ -143,8 +143,8 @@ def parse_ipxe(log, frontends):
 
 def parse_bios(log, frontends):
     """The same of a BIOS with PV disks.  What proves them is what was booted."""
-    booted = re.search(r'^(INT13|PVFW|PVOS): |^(the loader reads Linux|'
-                       'Loading vmlinuz)', log, re.M)
+    booted = re.search(r'^(INT13|PVFW|PVOS): |the loader reads Linux|'
+                       '^Loading vmlinuz', log, re.M)
     return {name: {'works': bool(booted), 'closed': False,
                    'rings': {k: int(v) for k, v in frontend['keys'].items()
                              if re.match(r'ring-ref\d*$', k)},

@@ -861,6 +861,6 @@ def bios_first_without(facts):
     yield from high_grants(facts, 1)
     yield from at_rest(facts, 'firmware', [XVDF])
     yield ('it says so on the screen',
-           [line for line in facts['bios_says'] if 'xen-fw-handoff' in line],
+           [line for line in facts['bios_says'] if line.startswith('Xen: ')],
            ['Xen: booting from xvde, for its other PV disks the guest needs '
             'xen-fw-handoff'])

@@ -4,7 +4,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include "int13.h"
+#include "int13-plan.h"
         .section .note.GNU-stack, "", @progbits
         .text
         .code16

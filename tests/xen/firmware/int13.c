@@ -40,11 +40,6 @@ struct parameters {
     u8 more[48];
 };
 
-/* of int13.S; code and stack are in segment 0, so that pointers are offsets */
-void int13(struct registers *r);
-void int19(void);
-extern const char plan[PLAN_SIZE];
-
 /* survives INT 19h, in memory that nobody uses */
 #define MAGIC 0x39313331
 #define life ((__seg_fs struct { u32 magic, step; } *)0)
@@ -64,7 +59,7 @@ static u32 disk, checks, failures;
 
 /* --- memory beyond 64 KiB ------------------------------------------------- */
 
-typedef volatile __seg_fs u32 far_u32;
+typedef __seg_fs u32 far_u32;
 
 /* @address is at what is returned, for the next loads and stores */
 static far_u32 *far(u32 address)

@@ -7,13 +7,14 @@
 #ifndef INT13_H
 #define INT13_H
 
-/* in the boot sector: what the program does, a letter each, see int13.c */
-#define PLAN_OFFSET 0x1a0
-#define PLAN_SIZE 16
-
-#ifndef __ASSEMBLER__
-
 #include <stdint.h>
+#include "int13-plan.h"
+
+/* of int13.S; code and stack are in segment 0, so that pointers are offsets */
+struct registers;
+void int13(struct registers *r);
+void int19(void);
+extern const char plan[PLAN_SIZE];
 
 #define SECTOR 512u
 #define WORDS (SECTOR / 4)
@@ -22,7 +23,7 @@
 #define READ_FROM 2048u
 #define READ_SECTORS 8320u
 
-/* places for writes follow: each has AREA sectors, of which the first are written */
+/* places for writes follow: AREA sectors each, the first ones are written */
 #define WRITE_FROM 12288u
 #define AREA 129u
 #define BUFFERS 9u
@@ -52,5 +53,4 @@ static inline uint32_t pattern(uint32_t sector, uint32_t word, uint32_t salt)
     return sector * 0x9e3779b1u + word * 0x85ebca6bu + salt;
 }
 
-#endif
 #endif

@@ -1,8 +1,9 @@
 /*
  * int13disk make IMAGE DISK PLAN: the image of disk number DISK for the battery
  * for INT 13h, which begins with a copy of int13.img, gets its data and PLAN.
- * int13disk check IMAGE DISK: what became of it, "disk N: so many sectors written
- * rightly, wrongly, and not at all; and beside them that are not as they were".
+ * int13disk check IMAGE DISK: what became of it, "disk N: so many sectors
+ * written rightly, wrongly, and not at all; and beside them that are not as
+ * they were".
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -30,7 +31,8 @@ static bool make(FILE *image, const char *plan)
     char text[PLAN_SIZE] = "";
 
     strncpy(text, plan, sizeof(text) - 1);
-    if (fseek(image, PLAN_OFFSET, SEEK_SET) || !fwrite(text, sizeof(text), 1, image) ||
+    if (fseek(image, PLAN_OFFSET, SEEK_SET) ||
+        !fwrite(text, sizeof(text), 1, image) ||
         fseek(image, READ_FROM * SECTOR, SEEK_SET)) {
         return false;
     }
@@ -84,8 +86,9 @@ int main(int argc, char **argv)
     FILE *image = argc > 3 ? fopen(argv[2], "r+") : NULL;
 
     disk = image ? atoi(argv[3]) : 0;
-    if (!image || !(argc == 5 && !strcmp(argv[1], "make") ? make(image, argv[4]) :
-                    argc == 4 && !strcmp(argv[1], "check") && check(image))) {
+    if (!image ||
+        !(argc == 5 && !strcmp(argv[1], "make") ? make(image, argv[4])
+          : argc == 4 && !strcmp(argv[1], "check") && check(image))) {
         perror("int13disk");
         return 1;
     }

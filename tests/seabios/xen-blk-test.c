@@ -1,0 +1,1033 @@
+/*
+ * SeaBIOS's driver of Xen PV disks on a Xen that may lie: xenbus.c and
+ * xen-blk.c as they are, hypercalls, a xenstored and backends that do what they
+ * are told, among it what none should.  Each test is a process of its own: the
+ * driver begins anew, and one that crashes takes no other with it.
+ *
+ *   xen-blk-test                              the stories, as TAP
+ *   xen-blk-test --fuzz --seed N --rounds N   everything at random
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#undef NULL
+#undef offsetof
+#undef __always_inline
+
+#include "types.h"
+#include "block.h"
+#include "fw/xen.h"
+#include "hw/pci_ids.h"
+#include "hw/pcidevice.h"
+#include "hw/xen-blk.h"
+#include "std/disk.h"
+
+#define PAGE 4096u
+#define PER_PAGE (PAGE / sizeof(struct grant_entry_v1))
+#define SECTOR 512
+#define SECTORS 1024
+
+#define check(what) do { \
+        if (!(what)) { \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what); \
+            exit(1); \
+        } \
+    } while (0)
+
+/* --- what a test tells the world to be like ------------------------------- */
+
+enum answer {
+    RIGHT, REVERSED, ONE_BY_ONE, ERROR, WRONG_ID, TWICE, AHEAD, NEVER, GONE,
+    STOLEN, SCRIBBLE, ANSWERS
+};
+
+static struct {
+    bool silent, deaf, gibberish;   /* xenstored */
+    unsigned piece;                 /* bytes that it writes at once, if any */
+    bool noise;                     /* watch events and old replies before */
+    bool no_platform, no_memory, other_hd;
+    enum answer answer;             /* of the backends */
+    u32 gone_at;                    /* ms, when they are closed, if ever */
+    int emulated;                   /* number of a disk that ATA has, too */
+} world = { .emulated = -1 };
+
+static u32 now;                     /* ms */
+static unsigned seed = 1;
+
+static unsigned random_below(unsigned n)
+{
+    return rand_r(&seed) % n;
+}
+
+/* --- xenstore ------------------------------------------------------------- */
+
+static struct { char path[128], value[160]; } store[512];
+static unsigned keys;
+
+static char *find(const char *path)
+{
+    unsigned i;
+
+    for (i = 0; i < keys; i++) {
+        if (!strcmp(store[i].path, path)) {
+            return store[i].value;
+        }
+    }
+    return NULL;
+}
+
+static void put(const char *value, const char *fmt, ...)
+{
+    char path[128], *old;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(path, sizeof(path), fmt, ap);
+    va_end(ap);
+    old = find(path);
+    if (!old) {
+        check(keys < ARRAY_SIZE(store));
+        strcpy(store[keys].path, path);
+        old = store[keys++].value;
+    }
+    snprintf(old, sizeof(store[0].value), "%s", value);
+}
+
+static const char *get(const char *fmt, ...)
+{
+    char path[128];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(path, sizeof(path), fmt, ap);
+    va_end(ap);
+    return find(path) ?: "";
+}
+
+static void lose(const char *path)
+{
+    char *value = find(path);
+
+    check(value);
+    strcpy(value - sizeof(store[0].path), "lost");
+}
+
+static struct xenstore_domain_interface *ring;
+static char request[8192], reply[65536];
+static unsigned requested, replied, reply_size;
+
+static void add_reply(const struct xsd_sockmsg *msg, const void *data)
+{
+    memmove(reply, reply + replied, reply_size - replied);
+    reply_size -= replied;
+    replied = 0;
+    check(reply_size + sizeof(*msg) + msg->len <= sizeof(reply));
+    memcpy(reply + reply_size, msg, sizeof(*msg));
+    memcpy(reply + reply_size + sizeof(*msg), data, msg->len);
+    reply_size += sizeof(*msg) + msg->len;
+}
+
+static void answer_request(struct xsd_sockmsg msg, char *data)
+{
+    static char names[16384];
+    struct xsd_sockmsg noise = msg;
+    char *value, *name;
+    unsigned i, len = 0;
+
+    if (world.noise) {
+        noise.type = XS_WATCH_EVENT;
+        noise.req_id = 0;
+        noise.len = 12;
+        add_reply(&noise, "device\0token");
+        noise = msg;
+        noise.req_id -= 1;
+        noise.len = 3;
+        add_reply(&noise, "old");
+    }
+    if (world.gibberish) {
+        msg.len = 1u << 20;
+        memcpy(reply, &msg, sizeof(msg));
+        reply_size = sizeof(msg) + 8192;
+        replied = 0;
+        return;
+    }
+    data[msg.len] = '\0';
+    value = find(data);
+    switch (msg.type) {
+    case XS_READ:
+        name = value;
+        len = value ? strlen(value) : 0;
+        break;
+    case XS_WRITE:
+        put(data + strlen(data) + 1, "%s", data);
+        name = "OK";
+        len = 3;
+        break;
+    case XS_DIRECTORY:
+        for (i = 0; i < keys; i++) {
+            unsigned at = strlen(data);
+            if (!strncmp(store[i].path, data, at) && store[i].path[at] == '/' &&
+                strstr(store[i].path, "/backend-id")) {
+                len += sprintf(names + len, "%.*s",
+                               (int)strcspn(store[i].path + at + 1, "/"),
+                               store[i].path + at + 1) + 1;
+            }
+        }
+        name = names;
+        break;
+    default:
+        check(!"a request that is none");
+    }
+    if (!name) {
+        msg.type = 16;          /* XS_ERROR */
+        name = "ENOENT";
+        len = 7;
+    }
+    msg.len = len;
+    add_reply(&msg, name);
+}
+
+static void xenstored(void)
+{
+    struct xsd_sockmsg msg;
+    unsigned n;
+
+    check(ring->req_prod - ring->req_cons <= XENSTORE_RING_SIZE);
+    check(ring->rsp_prod - ring->rsp_cons <= XENSTORE_RING_SIZE);
+    while (!world.deaf && ring->req_cons != ring->req_prod) {
+        check(requested < sizeof(request) - 1);
+        request[requested++] = ring->req[ring->req_cons++ % XENSTORE_RING_SIZE];
+        memcpy(&msg, request, sizeof(msg));
+        if (requested >= sizeof(msg) && requested == sizeof(msg) + msg.len) {
+            requested = 0;
+            answer_request(msg, request + sizeof(msg));
+        }
+    }
+    for (n = world.piece ?: -1u; n && !world.silent && replied < reply_size &&
+         ring->rsp_prod - ring->rsp_cons < XENSTORE_RING_SIZE; n--) {
+        ring->rsp[ring->rsp_prod++ % XENSTORE_RING_SIZE] = reply[replied++];
+    }
+}
+
+/* --- backends ------------------------------------------------------------- */
+
+enum behaviour { CONNECTS, HANGS, HALF_WAY };
+
+static struct grant_entry_v1 *grants;
+
+static struct disk {
+    u32 vdev, port, cons;
+    enum behaviour does;
+    bool connected, read_only;
+    char fe[40], be[64];
+    struct blkif_sring *ring;
+    u8 *data;
+    struct blkif_response left[2 * BLKIF_RING];
+    unsigned responses, served;
+} disks[64];
+static unsigned n_disks, drives;
+static struct { struct drive_s *drive; bool cd; } drive[64];
+
+static void *granted(u32 gref)
+{
+    check(gref >= GNTTAB_NR_RESERVED_ENTRIES && gref < PER_PAGE);
+    check(grants[gref].flags == GTF_permit_access && grants[gref].domid == 3);
+    return (void *)(grants[gref].frame * PAGE);
+}
+
+static struct disk *add_disk_as(u32 vdev, enum behaviour does, const char *type)
+{
+    struct disk *d = &disks[n_disks++];
+    char text[16];
+
+    *d = (struct disk){ .vdev = vdev, .does = does };
+    d->data = calloc(SECTORS, SECTOR);
+    sprintf(d->fe, "device/vbd/%u", vdev);
+    sprintf(d->be, "/local/domain/3/backend/vbd/5/%u", vdev);
+    sprintf(text, "%u", vdev);
+    put(text, "%s/virtual-device", d->fe);
+    put("3", "%s/backend-id", d->fe);
+    put(type, "%s/device-type", d->fe);
+    put("1", "%s/state", d->fe);
+    put(d->be, "%s/backend", d->fe);
+    put("2", "%s/state", d->be);
+    put("1024", "%s/sectors", d->be);
+    put("512", "%s/sector-size", d->be);
+    put("0", "%s/info", d->be);
+    return d;
+}
+
+static struct disk *add_disk(u32 n)
+{
+    return add_disk_as(n < 16 ? (202 << 8) + (n << 4) : (1 << 28) + (n << 8),
+                       CONNECTS, "disk");
+}
+
+static void connect_backends(void)
+{
+    struct disk *d;
+
+    for (d = disks; d < disks + n_disks; d++) {
+        if (d->connected || d->does == HANGS ||
+            atoi(get("%s/state", d->fe)) != 3) {
+            continue;
+        }
+        d->connected = true;
+        if (d->does == HALF_WAY) {
+            continue;
+        }
+        check(!strcmp(get("%s/protocol", d->fe), "x86_32-abi"));
+        d->ring = granted(atoi(get("%s/ring-ref", d->fe)));
+        d->port = atoi(get("%s/event-channel", d->fe));
+        put("4", "%s/state", d->be);
+    }
+}
+
+static void serve(struct disk *d)
+{
+    while (d->cons != d->ring->req_prod) {
+        struct blkif_request req = d->ring->ring[d->cons++ % BLKIF_RING].req;
+        struct blkif_response rsp = { .id = req.id };
+        u64 sector = req.sector_number;
+        unsigned i;
+
+        check(req.nr_segments &&
+              req.nr_segments <= BLKIF_MAX_SEGMENTS_PER_REQUEST);
+        check(d->responses < ARRAY_SIZE(d->left));
+        for (i = 0; i < req.nr_segments; i++) {
+            unsigned from = req.seg[i].first_sect;
+            unsigned n = req.seg[i].last_sect - from + 1;
+            u8 *page = granted(req.seg[i].gref) + from * SECTOR;
+            u8 *data = d->data + sector * SECTOR;
+
+            check(from <= req.seg[i].last_sect && req.seg[i].last_sect < 8);
+            if (sector + n > SECTORS || world.answer == ERROR) {
+                rsp.status = -1;
+            } else if (req.operation == BLKIF_OP_READ) {
+                memcpy(page, data, n * SECTOR);
+            } else {
+                check(!d->read_only);
+                memcpy(data, page, n * SECTOR);
+            }
+            sector += n;
+        }
+        d->left[d->responses++] = rsp;
+    }
+}
+
+static void respond(struct disk *d)
+{
+    unsigned n = d->responses, i, how_many = n;
+
+    if (!n || world.answer == NEVER || world.answer == GONE ||
+        world.answer == STOLEN) {
+        return;
+    }
+    how_many = world.answer == ONE_BY_ONE ? 1 : n;
+    for (i = 0; i < how_many; i++) {
+        unsigned from = world.answer == REVERSED ? n - 1 - i : i;
+        struct blkif_response rsp = d->left[from];
+
+        if (world.answer == WRONG_ID) {
+            rsp.id += 1 + random_below(1u << 30);
+        } else if (world.answer == TWICE) {
+            rsp = d->left[0];
+        }
+        d->ring->ring[d->ring->rsp_prod % BLKIF_RING].rsp = rsp;
+        d->ring->rsp_prod++;
+    }
+    if (world.answer == AHEAD) {
+        d->ring->rsp_prod += 1 + random_below(5000);
+    } else if (world.answer == SCRIBBLE) {
+        for (i = 0; i < PAGE; i++) {
+            ((u8 *)d->ring)[i] = random_below(256);
+        }
+    }
+    memmove(d->left, d->left + how_many, (n - how_many) * sizeof(d->left[0]));
+    d->responses -= how_many;
+}
+
+/* --- hypercalls ----------------------------------------------------------- */
+
+/* each is 32 bytes, as the driver expects them in a page: number, ebx, ecx */
+asm(".text\n"
+    ".balign 32\n"
+    "hypercalls:\n"
+    ".set number, 0\n"
+    ".rept 40\n"
+    ".balign 32\n"
+    "  pushl %edx; pushl %ecx; pushl %ebx; pushl $number\n"
+    "  call hypercall\n"
+    "  addl $4, %esp; popl %ebx; popl %ecx; popl %edx\n"
+    "  ret\n"
+    ".set number, number + 1\n"
+    ".endr\n");
+unsigned long xen_hypercall_page;
+
+enum { STORE_PORT = 7, FIRST_PORT = 10, REMOTE = 100 };
+static u32 ports = FIRST_PORT;
+
+int __attribute__((used, force_align_arg_pointer))
+hypercall(u32 number, u32 command, void *arg)
+{
+    struct disk *d;
+
+    switch (number) {
+    case __HYPERVISOR_sched_op:
+        check(command == SCHEDOP_yield);
+        return 0;
+    case __HYPERVISOR_memory_op: {
+        struct xen_add_to_physmap *a = arg;
+        check(command == XENMEM_add_to_physmap && a->domid == DOMID_SELF);
+        check(a->space == XENMAPSPACE_grant_table && !a->idx);
+        check(a->gpfn == (u32)grants / PAGE);
+        return 0;
+    }
+    case __HYPERVISOR_hvm_op: {
+        struct xen_hvm_param *p = arg;
+        check(command == HVMOP_get_param && p->domid == DOMID_SELF);
+        p->value = p->index == HVM_PARAM_STORE_PFN ? (u32)ring / PAGE
+                                                   : STORE_PORT;
+        return 0;
+    }
+    case __HYPERVISOR_event_channel_op:
+        if (command == EVTCHNOP_alloc_unbound) {
+            struct evtchn_alloc_unbound *a = arg;
+            check(a->dom == DOMID_SELF && a->remote_dom == 3);
+            a->port = ports++;
+            return 0;
+        }
+        if (command == EVTCHNOP_status) {
+            struct evtchn_status *s = arg;
+            s->status = world.answer == GONE ? 1 : EVTCHNSTAT_interdomain;
+            s->interdomain.dom = world.answer == STOLEN ? 4 : 3;
+            s->interdomain.port = REMOTE + s->port;
+            return 0;
+        }
+        check(command == EVTCHNOP_send);
+        for (d = disks; d < disks + n_disks; d++) {
+            if (d->ring && d->port == *(u32 *)arg) {
+                serve(d);
+            }
+        }
+        return 0;
+    }
+    check(!"a hypercall that is none");
+    return -1;
+}
+
+/* --- SeaBIOS -------------------------------------------------------------- */
+
+struct zone_s {
+    int none;
+} ZoneLow, ZoneHigh, ZoneFSeg, ZoneTmpLow, ZoneTmpHigh;
+struct hlist_head PCIDevices;
+
+void xen_hypercall_setup(void)
+{
+    asm("movl $hypercalls, %0" : "=r"(xen_hypercall_page));
+}
+
+u32 timer_calc(u32 ms) { return now + ms; }
+int timer_check(u32 end) { return (s32)(now - end) > 0; }
+void wait_threads(void) { }
+u32 pci_config_readl(u16 bdf, u32 addr) { return (u32)grants | 8; }
+int default_process_op(struct disk_op_s *op) { return DISK_RET_SUCCESS; }
+int boot_without_hd(void) { return world.other_hd; }
+void screen(const char *fmt, ...) { }
+void __dprintf(const char *fmt, ...) { }
+char *znprintf(size_t size, const char *fmt, ...) { return "disk"; }
+void __warn_noalloc(int line, const char *name) { }
+
+void yield(void)
+{
+    struct disk *d;
+
+    now++;
+    if (world.gone_at && now >= world.gone_at) {
+        world.answer = GONE;
+    }
+    xenstored();
+    connect_backends();
+    for (d = disks; d < disks + n_disks; d++) {
+        if (d->ring) {
+            respond(d);
+        }
+    }
+}
+
+void *_malloc(struct zone_s *zone, u32 size, u32 align)
+{
+    return world.no_memory && zone == &ZoneHigh ? NULL : memalign(align, size);
+}
+
+void seabios_free(void *data)
+{
+    unsigned i;
+
+    for (i = 0; data && i < PER_PAGE; i++) {
+        check(!grants[i].flags || grants[i].frame != (u32)data / PAGE);
+    }
+    free(data);
+}
+
+int boot_has_drive(u8 type, u32 n)
+{
+    return type == DTYPE_ATA && n == (u32)world.emulated;
+}
+
+void boot_add_hd(struct drive_s *d, const char *desc, int prio)
+{
+    drive[drives++].drive = d;
+}
+
+void boot_add_cd(struct drive_s *d, const char *desc, int prio)
+{
+    drive[drives].cd = true;
+    drive[drives++].drive = d;
+}
+
+/* --- words of the stories ------------------------------------------------- */
+
+static void begin(void)
+{
+    static struct pci_device platform = {
+        .vendor = PCI_VENDOR_ID_XEN, .device = PCI_DEVICE_ID_XEN_PLATFORM
+    };
+
+    ring = memalign(PAGE, PAGE);
+    grants = memalign(PAGE, PAGE);
+    memset(ring, 0, PAGE);
+    memset(grants, 0, PAGE);
+    hlist_add_head(&platform.node, &PCIDevices);
+    put("1", "control/platform-feature-fw-handoff");
+}
+
+static void boot(void)
+{
+    if (world.no_platform) {
+        PCIDevices.first = NULL;
+    }
+    xen_blk_setup();
+    check(now < 11000);     /* once for xenstore, once for backends */
+}
+
+static unsigned granted_entries(void)
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < PER_PAGE; i++) {
+        n += !!grants[i].flags;
+    }
+    return n;
+}
+
+static u8 buffer[66 * 1024];
+#define AT 513              /* an odd place with a guard around it */
+
+static int transfer(unsigned i, int command, u64 lba, unsigned count)
+{
+    struct disk_op_s op = {
+        .drive_fl = drive[i].drive, .command = command, .lba = lba,
+        .count = count, .buf_fl = buffer + AT
+    };
+    unsigned size = count * drive[i].drive->blksize;
+    u32 start = now;
+    int ret;
+
+    memset(buffer, 0xa5, AT);
+    memset(buffer + AT + size, 0xa5, sizeof(buffer) - AT - size);
+    ret = xen_blk_process_op(&op);
+    check(now - start <= 32010);
+    check(op.count == (ret ? 0 : count));
+    check(buffer[AT - 1] == 0xa5 && buffer[AT + size] == 0xa5);
+    return ret;
+}
+
+static void fill(struct disk *d)
+{
+    u32 i;
+
+    for (i = 0; i < SECTORS * SECTOR / 4; i++) {
+        ((u32 *)d->data)[i] = i * 0x9e3779b1u + d->vdev;
+    }
+}
+
+static bool same(struct disk *d, u64 sector, unsigned n)
+{
+    return !memcmp(buffer + AT, d->data + sector * SECTOR, n * SECTOR);
+}
+
+static struct disk *one_disk(void)
+{
+    struct disk *d = add_disk(4);
+
+    fill(d);
+    boot();
+    check(drives == 1 && drive[0].drive->sectors == SECTORS);
+    return d;
+}
+
+static bool no_disk_and_no_trace(void)
+{
+    return !drives && !granted_entries() &&
+           !strcmp(get("device/vbd/51776/state"), "1");
+}
+
+/* --- stories -------------------------------------------------------------- */
+
+static void connects(void)
+{
+    struct disk *d = one_disk();
+    unsigned i;
+
+    check(granted_entries() == 17);
+    for (i = PER_PAGE - 17; i < PER_PAGE; i++) {
+        check(grants[i].flags == GTF_permit_access);
+    }
+    check(!strcmp(get("%s/state", d->fe), "4"));
+}
+
+static void many(void)
+{
+    unsigned i;
+
+    for (i = 0; i < 40; i++) {
+        add_disk(39 - i);
+    }
+    boot();
+    /* so many grants are there; those with the lowest numbers are served */
+    check(drives == 29 && granted_entries() <= PER_PAGE - 8);
+    for (i = 0; i < drives; i++) {
+        check(drive[i].drive->cntl_id == i);
+    }
+}
+
+static void names(void)
+{
+    add_disk_as(768, CONNECTS, "disk");             /* hda */
+    add_disk_as(22 << 8 | 64, CONNECTS, "disk");    /* hdd */
+    add_disk_as(8 << 8 | 16, CONNECTS, "disk");     /* sdb */
+    add_disk_as((1 << 28) + (300 << 8), CONNECTS, "disk");
+    add_disk_as((202 << 8) + 1, CONNECTS, "disk");  /* xvda1 is a partition */
+    add_disk_as(77 << 8, CONNECTS, "disk");         /* no disk at all */
+    boot();
+    check(drives == 4);
+    check(drive[0].drive->cntl_id == 0 && drive[1].drive->cntl_id == 1);
+    check(drive[2].drive->cntl_id == 3 && drive[3].drive->cntl_id == 300);
+}
+
+static void twin(void)
+{
+    world.emulated = 0;
+    add_disk(0);
+    add_disk(4);
+    boot();
+    check(drives == 1 && drive[0].drive->cntl_id == 4);
+    check(granted_entries() == 17);
+    check(!strcmp(get("device/vbd/51712/state"), "1"));
+}
+
+static void no_key(void)
+{
+    lose("control/platform-feature-fw-handoff");
+    add_disk(5);
+    add_disk(4);
+    boot();
+    check(drives == 1 && drive[0].drive->cntl_id == 4);
+    check(granted_entries() == 17);
+    check(!strcmp(get("device/vbd/51792/state"), "1"));
+}
+
+static void no_key_not_needed(void)
+{
+    lose("control/platform-feature-fw-handoff");
+    world.other_hd = true;
+    add_disk(4);
+    boot();
+    check(no_disk_and_no_trace());
+}
+
+static void in_use(void)
+{
+    struct disk *d = add_disk(4);
+
+    put("4", "%s/state", d->fe);
+    boot();
+    check(!drives && !granted_entries());
+}
+
+static void cd(void)
+{
+    struct disk *d = add_disk_as((202 << 8) + 80, CONNECTS, "cdrom");
+
+    fill(d);
+    boot();
+    check(drives == 1 && drive[0].cd && drive[0].drive->blksize == 2048);
+    check(drive[0].drive->sectors == SECTORS / 4);
+    check(!transfer(0, CMD_READ, 3, 32) && same(d, 12, 128));
+    check(transfer(0, CMD_WRITE, 3, 1) == DISK_RET_EWRITEPROTECT);
+}
+
+static void read_only(void)
+{
+    struct disk *d = add_disk(4);
+
+    d->read_only = true;
+    put("4", "%s/info", d->be);
+    boot();
+    check(transfer(0, CMD_WRITE, 3, 1) == DISK_RET_EWRITEPROTECT);
+}
+
+static void hangs(void)
+{
+    add_disk(4);
+    add_disk(5)->does = HANGS;
+    add_disk(6)->does = HALF_WAY;
+    add_disk(7);
+    boot();
+    check(drives == 2 && now >= 5000 && now < 5500);
+    check(!transfer(0, CMD_READ, 0, 1) && !transfer(1, CMD_READ, 0, 1));
+}
+
+static void bad_keys(void)
+{
+    static const char *const values[] = {
+        "", "x", "-1", "512 ", "99999999999999999999", "0x200",
+        "123456789012345678901234567890", "4096", "0"
+    };
+    unsigned i;
+    struct disk *d;
+
+    for (i = 0; i < ARRAY_SIZE(values); i++) {
+        d = add_disk(i);
+        put(values[i], "%s/sector-size", d->be);
+    }
+    d = add_disk(i++);
+    put("many", "%s/sectors", d->be);
+    d = add_disk(i++);
+    put("", "%s/info", d->be);
+    d = add_disk(i++);
+    put("1x", "%s/state", d->fe);
+    d = add_disk(i++);
+    put("dvd and more", "%s/device-type", d->fe);
+    d = add_disk(i++);
+    d->be[0] = '\0';
+    put("/local/domain/3/none", "%s/backend", d->fe);
+    boot();
+    check(!drives);
+}
+
+static void no_platform(void)
+{
+    world.no_platform = true;
+    add_disk(4);
+    boot();
+    check(no_disk_and_no_trace());
+}
+
+static void no_memory(void)
+{
+    world.no_memory = true;
+    add_disk(4);
+    boot();
+    check(no_disk_and_no_trace());
+}
+
+static void grants_in_use(void)
+{
+    unsigned i;
+
+    for (i = 0; i < PER_PAGE; i += 2) {
+        grants[i] = (struct grant_entry_v1){ GTF_permit_access, 9, 0x1234 };
+    }
+    one_disk();
+    for (i = 0; i < PER_PAGE; i += 2) {
+        check(grants[i].domid == 9 && grants[i].frame == 0x1234);
+    }
+    check(!transfer(0, CMD_READ, 0, 128));
+}
+
+static void store_pieces(void)
+{
+    world.noise = true;
+    world.piece = 7;
+    one_disk();
+}
+
+static void store_wraps(void)
+{
+    ring->req_prod = ring->req_cons = 0xffffffe0u;
+    ring->rsp_prod = ring->rsp_cons = 0xfffffff1u;
+    world.noise = true;
+    one_disk();
+    check(ring->req_prod < 0x10000 && ring->rsp_prod < 0x10000);
+}
+
+static void store_silent(void)
+{
+    world.silent = true;
+    add_disk(4);
+    boot();
+    check(no_disk_and_no_trace());
+}
+
+static void store_deaf(void)
+{
+    world.deaf = true;
+    ring->req_prod = 1020;
+    add_disk(4);
+    boot();
+    check(no_disk_and_no_trace());
+}
+
+static void store_gibberish(void)
+{
+    world.gibberish = true;
+    add_disk(4);
+    boot();
+    check(no_disk_and_no_trace());
+}
+
+static void sizes(void)
+{
+    struct disk *d = one_disk();
+    unsigned n;
+
+    for (n = 1; n <= 128; n++) {
+        world.answer = n % 3;   /* RIGHT, REVERSED, ONE_BY_ONE */
+        check(!transfer(0, CMD_READ, n * 3, n) && same(d, n * 3, n));
+        memset(buffer + AT, n, n * SECTOR);
+        check(!transfer(0, CMD_WRITE, 500 + n, n) && same(d, 500 + n, n));
+        check(!transfer(0, CMD_READ, 499, 128) && same(d, 499, 128));
+    }
+    check(transfer(0, CMD_READ, 0, 129) == DISK_RET_EPARAM);
+    check(transfer(0, CMD_READ, 0, 0) == DISK_RET_EPARAM);
+    check(transfer(0, CMD_READ, SECTORS - 1, 2) == DISK_RET_EBADTRACK);
+    check(!transfer(0, CMD_READ, SECTORS - 1, 1) && same(d, SECTORS - 1, 1));
+}
+
+static void error(void)
+{
+    struct disk *d = one_disk();
+
+    world.answer = ERROR;
+    check(transfer(0, CMD_READ, 0, 128) == DISK_RET_EBADTRACK);
+    world.answer = RIGHT;
+    check(!transfer(0, CMD_READ, 0, 128) && same(d, 0, 128));
+}
+
+/* dead: it fails at once, and never touches what the backend may have */
+static void is_dead(struct disk *d, u32 took)
+{
+    u32 start = now;
+
+    check(transfer(0, CMD_READ, 0, 128) == DISK_RET_ETIMEOUT);
+    check(now - start <= took);
+    check(!mprotect(d->ring, 17 * PAGE, PROT_NONE));
+    start = now;
+    check(transfer(0, CMD_READ, 0, 1) == DISK_RET_ETIMEOUT);
+    check(transfer(0, CMD_WRITE, 0, 1) == DISK_RET_ETIMEOUT);
+    check(transfer(0, CMD_ISREADY, 0, 1) == DISK_RET_ETIMEOUT);
+    check(now == start);
+    check(!mprotect(d->ring, 17 * PAGE, PROT_READ | PROT_WRITE));
+}
+
+static void answered(enum answer answer, u32 took)
+{
+    struct disk *d = one_disk();
+
+    check(!transfer(0, CMD_READ, 0, 128));
+    world.answer = answer;
+    is_dead(d, took);
+    world.answer = RIGHT;   /* too late */
+    yield();
+    is_dead(d, 0);
+}
+
+static void wrong_id(void) { answered(WRONG_ID, 5); }
+static void twice(void) { answered(TWICE, 5); }
+static void ahead(void) { answered(AHEAD, 5); }
+static void never(void) { answered(NEVER, 32010); }
+static void gone(void) { answered(GONE, 0); }
+static void stolen(void) { answered(STOLEN, 0); }
+
+/* the backend is closed while a request is under way */
+static void gone_meanwhile(void)
+{
+    struct disk *d = one_disk();
+
+    world.answer = NEVER;
+    world.gone_at = now + 500;
+    is_dead(d, 1510);
+}
+
+static void scribble(void)
+{
+    struct disk *d = one_disk();
+    int ret;
+
+    world.answer = SCRIBBLE;
+    ret = transfer(0, CMD_READ, 0, 128);
+    check(!ret || ret == DISK_RET_ETIMEOUT || ret == DISK_RET_EBADTRACK);
+    check(ret || same(d, 0, 128));
+}
+
+static void index_wraps(void)
+{
+    struct disk *d = one_disk();
+    u32 i;
+
+    for (i = 0; i < 3 * BLKIF_RING; i++) {
+        check(!transfer(0, CMD_READ, i, 100) && same(d, i, 100));
+    }
+}
+
+static const struct {
+    void (*function)(void);
+    const char *text;
+} stories[] = {
+    { connects, "connect/one" },
+    { many, "connect/more-than-grants" },
+    { names, "connect/names" },
+    { twin, "connect/twin" },
+    { no_key, "connect/no-key" },
+    { no_key_not_needed, "connect/no-key-not-needed" },
+    { in_use, "connect/in-use" },
+    { cd, "connect/cd" },
+    { read_only, "connect/read-only" },
+    { hangs, "connect/backends-that-hang" },
+    { bad_keys, "connect/bad-keys" },
+    { no_platform, "connect/no-platform" },
+    { no_memory, "connect/no-memory" },
+    { grants_in_use, "connect/grants-in-use" },
+    { store_pieces, "xenstore/pieces-and-noise" },
+    { store_wraps, "xenstore/wraps" },
+    { store_silent, "xenstore/silent" },
+    { store_deaf, "xenstore/deaf" },
+    { store_gibberish, "xenstore/gibberish" },
+    { sizes, "request/sizes" },
+    { error, "request/error" },
+    { wrong_id, "request/wrong-id" },
+    { twice, "request/answered-twice" },
+    { ahead, "request/index-ahead" },
+    { never, "request/never-answered" },
+    { gone, "request/backend-gone" },
+    { stolen, "request/port-of-another-domain" },
+    { gone_meanwhile, "request/backend-gone-meanwhile" },
+    { scribble, "request/ring-overwritten" },
+    { index_wraps, "request/ring-wraps" },
+};
+
+/* --- fuzz ----------------------------------------------------------------- */
+
+static void fuzz_round(void)
+{
+    static const char *const keys[] = {
+        "state", "sectors", "sector-size", "info"
+    };
+    unsigned n = 1 + random_below(5), first = random_below(8), i, r;
+
+    world.noise = random_below(2);
+    world.piece = random_below(3) ? 0 : 1 + random_below(50);
+    world.silent = !random_below(20);
+    world.gibberish = !random_below(20);
+    world.other_hd = random_below(2);
+    world.emulated = random_below(8);
+    ring->req_prod = ring->req_cons = rand_r(&seed) * 2u;
+    ring->rsp_prod = ring->rsp_cons = rand_r(&seed) * 2u;
+    if (random_below(2)) {
+        lose("control/platform-feature-fw-handoff");
+    }
+    for (i = 0; i < n; i++) {
+        struct disk *d = add_disk(first + i);
+
+        fill(d);
+        d->does = random_below(3) ? CONNECTS : random_below(3);
+        if (!random_below(6)) {
+            put(random_below(2) ? "6" : "garbage", "%s/%s", d->be,
+                keys[random_below(4)]);
+        }
+    }
+    boot();
+    for (r = 0; drives && r < 40; r++) {
+        struct disk *d;
+        unsigned count = 1 + random_below(128), lba = random_below(SECTORS);
+        int command = random_below(3) ? CMD_READ : CMD_WRITE, ret;
+
+        i = random_below(drives);
+        if (drive[i].cd) {
+            continue;
+        }
+        d = &disks[drive[i].drive->cntl_id - first];
+        world.answer = random_below(random_below(3) ? 3 : ANSWERS);
+        ret = transfer(i, command, lba, count);
+        check(ret || world.answer >= SCRIBBLE || same(d, lba, count));
+        check(ret != DISK_RET_EBADTRACK || world.answer == SCRIBBLE ||
+              world.answer == ERROR || lba + count > SECTORS);
+    }
+}
+
+static bool passes(void (*function)(void))
+{
+    pid_t child = fork();
+    int status;
+
+    if (!child) {
+        alarm(60);
+        begin();
+        function();
+        exit(0);
+    }
+    return waitpid(child, &status, 0) == child && !status;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned i, rounds = 1000, failed = 0;
+    bool fuzz = false;
+
+    for (i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--fuzz")) {
+            fuzz = true;
+        } else if (!strcmp(argv[i], "--seed") && i + 1 < argc) {
+            seed = atoi(argv[++i]);
+        } else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
+            rounds = atoi(argv[++i]);
+        } else {
+            fprintf(stderr, "usage: %s [--fuzz] [--seed N] [--rounds N]\n",
+                    argv[0]);
+            return 2;
+        }
+    }
+    if (!fuzz) {
+        printf("1..%u\n", (unsigned)ARRAY_SIZE(stories));
+        for (i = 0; i < ARRAY_SIZE(stories); i++) {
+            fflush(stdout);
+            if (passes(stories[i].function)) {
+                printf("ok %u /seabios/%s\n", i + 1, stories[i].text);
+            } else {
+                printf("not ok %u /seabios/%s\n", i + 1, stories[i].text);
+                failed++;
+            }
+        }
+        return !!failed;
+    }
+    for (i = 0; i < rounds; i++, seed++) {
+        if (!passes(fuzz_round)) {
+            printf("fuzz: round --seed %u --rounds 1 fails\n", seed);
+            return 1;
+        }
+    }
+    printf("1..1\nok 1 /seabios/fuzz: %u rounds\n", rounds);
+    return 0;
+}
