@@ -109,6 +109,7 @@ check() {
     write_to "$edit.out"
     rc=0
     for f in $PATCHES; do diff "$f" "$edit.out/${f#"$TOP"/}" || rc=1; done
+    # shellcheck disable=SC2086
     [ "$(echo $PATCHES | wc -w)" = "$(find "$edit.out" -name '*.patch' | wc -l)" ] || rc=1
     rm -rf "$edit" "$edit.out"
     return $rc

@@ -3,11 +3,11 @@
 # it has one, PATCHES are ours and overlay_files() in OVERLAY.  POSIX sh.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
-# shellcheck shell=sh disable=SC2034
+# shellcheck shell=sh disable=SC2034,SC2154
 
 # fetch 10.0: the newest 10.0.x source package, whole or not at all; sets version and orig
 fetch() {
-    version=$(apt-cache showsrc $SOURCE | awk -v want="$EPOCH$1." '$1 == "Version:" && index($2, want) == 1 { print $2 }' |
+    version=$(apt-cache showsrc "$SOURCE" | awk -v want="$EPOCH$1." '$1 == "Version:" && index($2, want) == 1 { print $2 }' |
         sort -V | tail -n 1)
     [ -n "$version" ] || die "the mirror has no source package of $SOURCE $1.x (any more)"
     orig=$CACHE/source/$SOURCE-$(echo "${version#*:}" | tr '~' '-')

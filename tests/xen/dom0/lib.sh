@@ -116,7 +116,7 @@ guest() {
             ;;
         *) disks="$disks \"format=raw,vdev=d${n}p0,access=$access,backendtype=qdisk,target=$image\"," ;;
         esac
-        if [ $n -lt 16 ]; then
+        if [ "$n" -lt 16 ]; then
             ALL="$ALL vbd/$((51712 + 16 * n))"
         else
             ALL="$ALL vbd/$(((1 << 28) + 256 * n))"
@@ -427,8 +427,8 @@ int13() {
     done
     await 60 "the test of INT 13h to end" said_done
     sync
-    for number in $TESTED; do
-        int13disk check "/tmp/$SCENARIO-disk$number.img" "$number"
+    for n in $TESTED; do
+        int13disk check "/tmp/$SCENARIO-disk$n.img" "$n"
     done | tee "$OUT/int13.txt"
 }
 
