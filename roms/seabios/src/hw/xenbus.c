@@ -138,6 +138,7 @@ xen_grant(u16 domid, void *page)
 
 static volatile struct xenstore_domain_interface *Store;
 static u32 StorePort, StoreId;
+static u32 StoreTold;           // which rsp_cons xenstore was notified of
 static char *StoreReply;        // with room for a '\0'
 
 // Xenstore has not answered, so nobody knows what it will say next.
@@ -174,15 +175,15 @@ static int
 store_receive(void *data, u32 len, u32 end)
 {
     char *p = data;
-    u32 told = Store->rsp_cons;
     while (len) {
         u32 cons = Store->rsp_cons;
         if (Store->rsp_prod == cons) {
             if (timer_check(end))
                 return store_failed("does not answer");
-            if (told != cons)
+            if (StoreTold != cons) {
+                StoreTold = cons;
                 xen_notify(StorePort);  // there is room for the rest
-            told = cons;
+            }
             xen_relax();
             continue;
         }
@@ -213,6 +214,7 @@ store_call(u32 type, const char *dir, const char *key, const char *value)
         || store_send(key, key_len + 1, end)
         || store_send(value, value_len, end))
         return -1;
+    StoreTold = Store->rsp_cons;
     xen_notify(StorePort);
     do {
         if (store_receive(&msg, sizeof(msg), end))
