@@ -176,8 +176,10 @@ store_receive(void *data, u32 len, u32 end)
 {
     char *p = data;
     while (len) {
-        u32 cons = Store->rsp_cons;
-        if (Store->rsp_prod == cons) {
+        u32 cons = Store->rsp_cons, ready = Store->rsp_prod - cons;
+        if (ready > XENSTORE_RING_SIZE)
+            return store_failed("has a ring that nobody can read");
+        if (!ready) {
             if (timer_check(end))
                 return store_failed("does not answer");
             if (StoreTold != cons) {
