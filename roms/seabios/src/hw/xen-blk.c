@@ -81,7 +81,7 @@ xen_blk_transfer(struct xen_blk_s *blk, u8 operation, u64 sector, u32 count)
     u32 pages = DIV_ROUND_UP(count, SECTORS_PER_PAGE), page = 0, sent = 0;
     u32 requests = DIV_ROUND_UP(pages, BLKIF_MAX_SEGMENTS_PER_REQUEST);
     for (; sent < requests; sent++) {
-        u32 id = blk->index + sent;
+        u64 id = (u64)blk->index + sent;    // first + 1 may not be 0
         volatile struct blkif_request *req = &ring->ring[id % BLKIF_RING].req;
         u32 last = pages * (sent + 1) / requests, n = 0;
         req->operation = operation;
