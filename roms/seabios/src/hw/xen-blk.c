@@ -262,14 +262,15 @@ find_vbd(const char *name)
     }
     memset(vbd, 0, sizeof(*vbd));
     snprintf(vbd->fe, sizeof(vbd->fe), "device/vbd/%s", name);
-    u64 vdev, domid, state;
-    char type[8];
+    u64 vdev = 0, domid = 0, state;
+    char type[8] = "";
     const char *why = NULL;
     if (xenbus_read_num(&vdev, vbd->fe, "virtual-device")
         || xenbus_read_num(&domid, vbd->fe, "backend-id")
         || xenbus_read_num(&state, vbd->fe, "state")
         || xenbus_read(type, sizeof(type), vbd->fe, "device-type")
-        || xenbus_read(vbd->be, sizeof(vbd->be), vbd->fe, "backend"))
+        || xenbus_read(vbd->be, sizeof(vbd->be), vbd->fe, "backend")
+        || vdev >> 32 || domid >= DOMID_SELF)
         why = "is not complete";
     vbd->vdev = vdev;
     vbd->domid = domid;
