@@ -196,11 +196,17 @@ static void answer_request(struct xsd_sockmsg msg, char *data)
     add_reply(&msg, name);
 }
 
+/* It looks when it is notified, and waits for that where it had no room */
+static bool notified;
+
 static void xenstored(void)
 {
     struct xsd_sockmsg msg;
     unsigned n;
 
+    if (!notified || (world.silent && world.deaf)) {
+        return;
+    }
     check(ring->req_prod - ring->req_cons <= XENSTORE_RING_SIZE);
     check(ring->rsp_prod - ring->rsp_cons <= XENSTORE_RING_SIZE);
     while (!world.deaf && ring->req_cons != ring->req_prod) {
@@ -216,6 +222,8 @@ static void xenstored(void)
          ring->rsp_prod - ring->rsp_cons < XENSTORE_RING_SIZE; n--) {
         ring->rsp[ring->rsp_prod++ % XENSTORE_RING_SIZE] = reply[replied++];
     }
+    notified = replied < reply_size &&
+               ring->rsp_prod - ring->rsp_cons < XENSTORE_RING_SIZE;
 }
 
 /* --- backends ------------------------------------------------------------- */
@@ -414,6 +422,10 @@ hypercall(u32 number, u32 command, void *arg)
             return 0;
         }
         check(command == EVTCHNOP_send);
+        if (*(u32 *)arg == STORE_PORT) {
+            notified = true;
+            xenstored();
+        }
         for (d = disks; d < disks + n_disks; d++) {
             if (d->ring && d->port == *(u32 *)arg) {
                 serve(d);
@@ -717,6 +729,8 @@ static void bad_keys(void)
     d = add_disk(i++);
     put("", "%s/info", d->be);
     d = add_disk(i++);
+    put("65539", "%s/backend-id", d->fe);   /* 3, if it is cut */
+    d = add_disk(i++);
     put("1x", "%s/state", d->fe);
     d = add_disk(i++);
     put("dvd and more", "%s/device-type", d->fe);
@@ -788,6 +802,26 @@ static void store_deaf(void)
     add_disk(4);
     boot();
     check(no_disk_and_no_trace());
+}
+
+/* old messages fill the ring, so that there is no room for the first reply */
+static void store_full(void)
+{
+    struct xsd_sockmsg old = { .type = XS_READ, .req_id = 999 };
+
+    for (; ring->rsp_prod < XENSTORE_RING_SIZE; ring->rsp_prod += sizeof(old)) {
+        memcpy(ring->rsp + ring->rsp_prod, &old, sizeof(old));
+    }
+    one_disk();
+}
+
+static void store_mad(void)
+{
+    ring->rsp_prod = 1u << 31;
+    world.silent = world.deaf = true;
+    add_disk(4);
+    boot();
+    check(no_disk_and_no_trace() && !ring->rsp_cons);
 }
 
 static void store_gibberish(void)
@@ -915,6 +949,8 @@ static const struct {
     { store_silent, "xenstore/silent" },
     { store_deaf, "xenstore/deaf" },
     { store_gibberish, "xenstore/gibberish" },
+    { store_full, "xenstore/full-of-old-messages" },
+    { store_mad, "xenstore/indices-that-make-no-sense" },
     { sizes, "request/sizes" },
     { error, "request/error" },
     { wrong_id, "request/wrong-id" },
