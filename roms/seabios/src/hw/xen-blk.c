@@ -81,7 +81,7 @@ xen_blk_transfer(struct xen_blk_s *blk, u8 operation, u64 sector, u32 count)
     u32 pages = DIV_ROUND_UP(count, SECTORS_PER_PAGE), page = 0, sent = 0;
     u32 requests = DIV_ROUND_UP(pages, BLKIF_MAX_SEGMENTS_PER_REQUEST);
     for (; sent < requests; sent++) {
-        u64 id = (u64)blk->index + sent;    // first + 1 may not be 0
+        u64 id = (u64)blk->index + sent;    // does not wrap after the first
         volatile struct blkif_request *req = &ring->ring[id % BLKIF_RING].req;
         u32 last = pages * (sent + 1) / requests, n = 0;
         req->operation = operation;
@@ -189,10 +189,10 @@ xen_blk_process_op(struct disk_op_s *op)
 // A disk of the toolstack's, until it is known what it is good for
 struct xen_vbd_s {
     struct hlist_node node;
-    struct xen_blk_s *blk;      // once it has something granted
+    struct xen_blk_s *blk;      // once its backend has been asked
     u32 vdev, number;
     u16 domid;
-    u8 cd, asked, done;
+    u8 cd, done;
     char name[8];               // xvda and so on
     char fe[32], be[128];       // directories in xenstore
 };
@@ -303,6 +303,9 @@ static void
 choose_vbds(void)
 {
     u64 handoff;
+    // What there is to boot from takes reading CDs: only if it matters
+    if (hlist_empty(&Vbds))
+        return;
     if (!xenbus_read_num(&handoff, "control", "platform-feature-fw-handoff")
         && handoff == 1)
         return;
@@ -322,9 +325,10 @@ choose_vbds(void)
     }
 }
 
-// Everything that the backend gets access to.  None of it is ever freed.
-static int
-grant_vbd(struct xen_vbd_s *vbd)
+// Ask the backend to connect.  What it gets access to is never freed.  NULL, or
+// why that is not possible.
+static const char *
+ask_backend(struct xen_vbd_s *vbd)
 {
     struct xen_blk_s *blk = malloc_low(sizeof(*blk));
     struct blkif_sring *ring =
@@ -333,7 +337,7 @@ grant_vbd(struct xen_vbd_s *vbd)
         warn_noalloc();
         free(blk);
         free(ring);
-        return -1;
+        return "needs more memory than the BIOS has";
     }
     memset(blk, 0, sizeof(*blk));
     // With rsp_event in the past, the backend never notifies us.
@@ -348,18 +352,21 @@ grant_vbd(struct xen_vbd_s *vbd)
     for (i = 0; i < DATA_PAGES; i++) {
         int gref = xen_grant(vbd->domid, blk->data + i * PAGE_SIZE);
         if (gref < 0)
-            return -1;
+            return "needs grants, and there are none left";
         blk->gref[i] = gref;
     }
     int gref = xen_grant(vbd->domid, ring);
+    if (gref < 0)
+        return "needs grants, and there are none left";
     blk->port = xen_evtchn_alloc(vbd->domid);
-    if (gref < 0 || !blk->port
-        || xenbus_write_num(vbd->fe, "ring-ref", gref)
+    if (!blk->port)
+        return "needs an event channel, and Xen gives it none";
+    if (xenbus_write_num(vbd->fe, "ring-ref", gref)
         || xenbus_write_num(vbd->fe, "event-channel", blk->port)
         || xenbus_write(vbd->fe, "protocol", "x86_32-abi")
         || xenbus_write_num(vbd->fe, "state", XenbusStateInitialised))
-        return -1;
-    return 0;
+        return "cannot be connected, xenstore refuses to write its keys";
+    return NULL;
 }
 
 // The backend is connected: what sort of disk is it?  NULL, or why it is none.
@@ -369,8 +376,9 @@ add_vbd(struct xen_vbd_s *vbd)
     struct xen_blk_s *blk = vbd->blk;
     u64 sectors, sector_size, info;
     blk->remote = xen_evtchn_remote(blk->port, vbd->domid);
-    if (!blk->remote
-        || xenbus_read_num(&sectors, vbd->be, "sectors")
+    if (!blk->remote)
+        return "has a backend that has not bound its event channel";
+    if (xenbus_read_num(&sectors, vbd->be, "sectors")
         || xenbus_read_num(&sector_size, vbd->be, "sector-size")
         || xenbus_read_num(&info, vbd->be, "info")
         || xenbus_write_num(vbd->fe, "state", XenbusStateConnected))
@@ -405,11 +413,9 @@ connect_vbd(struct xen_vbd_s *vbd)
     u64 state;
     if (xenbus_read_num(&state, vbd->be, "state"))
         why = "has no backend";
-    else if (!vbd->asked && state == XenbusStateInitWait) {
-        vbd->asked = 1;
-        if (grant_vbd(vbd))
-            why = "has no room for a ring";
-    } else if (vbd->asked && state == XenbusStateConnected) {
+    else if (!vbd->blk && state == XenbusStateInitWait) {
+        why = ask_backend(vbd);
+    } else if (vbd->blk && state == XenbusStateConnected) {
         vbd->done = 1;
         why = add_vbd(vbd);
     }
