@@ -19,18 +19,19 @@ help:
 	@echo "make edit         patches/ and meson.build.patch as commits, in build/edit"
 	@echo "                  make edit OF=seabios: those of SeaBIOS, in build/edit-seabios"
 	@echo "make refresh      what those commits say by now, back to patches/ and meson.build.patch"
-	@echo "make series       patches with cover letters for QEMU's maintainers, in build/series/"
+	@echo "make series       patches for QEMU's and SeaBIOS's maintainers, in build/series/"
 	@echo "make check-series builds each of them, with checkpatch.pl, tests and Sphinx"
 	@echo "make clean        remove build/; the cache stays, make says where"
 build:
 	@scripts/build.sh
 bios:
 	@scripts/bios.sh
+bios-test:
+	@scripts/bios.sh test
 demo: build bios
 	@tests/xen/setup.sh
 	@python3 scripts/demo.py
-test: build
-	@scripts/bios.sh test
+test: build bios-test
 	@tests/xen/setup.sh
 	@python3 scripts/test.py
 test-xen: build bios
@@ -39,12 +40,10 @@ test-xen: build bios
 test-soak: build
 	@tests/xen/setup.sh
 	@python3 scripts/test.py --soak $(N)
-test-quick: build
-	@scripts/bios.sh test
+test-quick: build bios-test
 	@python3 scripts/test.py --quick
-test-asan:
+test-asan: bios-test
 	@scripts/build.sh asan
-	@scripts/bios.sh test
 	@python3 scripts/test.py --variant asan
 fuzz: build
 	@cd build/qemu/build && QTEST_QEMU_BINARY=./qemu-system-x86_64 \
@@ -53,7 +52,7 @@ bench: build
 	@scripts/install.sh gnuplot-nox
 	@tests/xen/setup.sh
 	@python3 scripts/bench.py
-coverage:
+coverage: bios-test
 	@scripts/build.sh coverage
 	@python3 scripts/coverage.py
 check:
@@ -74,5 +73,5 @@ test-deb: build
 	@python3 scripts/test.py --package
 clean:
 	@scripts/clean.sh
-.PHONY: help build bios demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
+.PHONY: help build bios bios-test demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
 	deb test-deb edit refresh series check-series clean

@@ -13,11 +13,11 @@ if [ "${1:-}" = seabios ]; then
     shift
     # shellcheck source=scripts/seabios.sh
     . "$(dirname "$0")/seabios.sh"
-    edit_name=edit-seabios dir=roms/seabios WANTED=$SEABIOS
+    of=' OF=seabios' edit_name=edit-seabios dir=roms/seabios WANTED=$SEABIOS
 else
     # shellcheck source=scripts/qemu.sh
     . "$(dirname "$0")/qemu.sh"
-    edit_name=edit dir=patches WANTED=10.0
+    of='' edit_name=edit dir=patches WANTED=10.0
 fi
 
 WIRING='(^|/)(meson\.build|Kconfig|trace-events|MAINTAINERS|index\.rst|qapi-schema\.json|[^/]*\.hx|monitor/monitor\.c|tests/qtest/qmp-cmd-test\.c)$'
@@ -42,7 +42,7 @@ source_tree() {
 
 make_edit() {
     source_tree
-    [ ! -e "$edit" ] || saved || die "$edit has what make refresh has not written: do that, or remove it"
+    [ ! -e "$edit" ] || saved || die "$edit has what make refresh$of has not written: do that, or remove it"
     if [ "$(in_edit rev-parse --git-common-dir 2>/dev/null)" = "$repo" ]; then
         in_edit checkout -q --force --detach base
     else
@@ -52,7 +52,7 @@ make_edit() {
     mkdir -p "$TOP/build"
     ln -sfn "$edit" "$TOP/build/$edit_name"
     written >"$edit.from"
-    our_commits "$edit" || die "go on in build/$edit_name: resolve it, git am --continue, then make refresh"
+    our_commits "$edit" || die "go on in build/$edit_name: resolve it, git am --continue, then make refresh$of"
     in_edit tag -f written >/dev/null
     say "build/$edit_name has our patches as commits"
 }
@@ -87,11 +87,11 @@ write_to() {    # DIR
 }
 
 refresh() {
-    [ -e "$edit/.git" ] || die "there is no build/$edit_name: make edit"
+    [ -e "$edit/.git" ] || die "there is no build/$edit_name: make edit$of"
     [ "$(written)" = "$(cat "$edit.from")" ] ||
-        die "our patches are others than those that make edit has read"
+        die "our patches are others than those that make edit$of has read"
     [ -z "$(in_edit status --porcelain)" ] || die "build/$edit_name has changes that are not committed"
-    sort_commits || die "go on in build/$edit_name: resolve it, git rebase or cherry-pick --continue, then make refresh"
+    sort_commits || die "go on in build/$edit_name: resolve it, git rebase or cherry-pick --continue, then make refresh$of"
     rm -f "$TOP/$dir"/*.patch
     write_to "$TOP"
     in_edit tag -f written >/dev/null
