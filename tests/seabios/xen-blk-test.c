@@ -589,10 +589,13 @@ static struct disk *one_disk(void)
     return d;
 }
 
-static bool no_disk_and_no_trace(void)
+static void boot_without_trace(void)
 {
-    return !drives && !granted_entries() &&
-           !strcmp(get("device/vbd/51776/state"), "1");
+    struct disk *d = add_disk(4);
+
+    boot();
+    check(!drives && !granted_entries());
+    check(!strcmp(get("%s/state", d->fe), "1"));
 }
 
 /* --- stories -------------------------------------------------------------- */
@@ -664,9 +667,7 @@ static void no_key_not_needed(void)
 {
     lose("control/platform-feature-fw-handoff");
     world.other_hd = true;
-    add_disk(4);
-    boot();
-    check(no_disk_and_no_trace());
+    boot_without_trace();
 }
 
 static void in_use(void)
@@ -744,17 +745,13 @@ static void bad_keys(void)
 static void no_platform(void)
 {
     world.no_platform = true;
-    add_disk(4);
-    boot();
-    check(no_disk_and_no_trace());
+    boot_without_trace();
 }
 
 static void no_memory(void)
 {
     world.no_memory = true;
-    add_disk(4);
-    boot();
-    check(no_disk_and_no_trace());
+    boot_without_trace();
 }
 
 static void grants_in_use(void)
@@ -790,18 +787,14 @@ static void store_wraps(void)
 static void store_silent(void)
 {
     world.silent = true;
-    add_disk(4);
-    boot();
-    check(no_disk_and_no_trace());
+    boot_without_trace();
 }
 
 static void store_deaf(void)
 {
     world.deaf = true;
     ring->req_prod = 1020;
-    add_disk(4);
-    boot();
-    check(no_disk_and_no_trace());
+    boot_without_trace();
 }
 
 /* old messages fill the ring, so that there is no room for the first reply */
@@ -819,17 +812,14 @@ static void store_mad(void)
 {
     ring->rsp_prod = 1u << 31;
     world.silent = world.deaf = true;
-    add_disk(4);
-    boot();
-    check(no_disk_and_no_trace() && !ring->rsp_cons);
+    boot_without_trace();
+    check(!ring->rsp_cons);
 }
 
 static void store_gibberish(void)
 {
     world.gibberish = true;
-    add_disk(4);
-    boot();
-    check(no_disk_and_no_trace());
+    boot_without_trace();
 }
 
 static void sizes(void)

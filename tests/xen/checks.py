@@ -62,6 +62,12 @@ def handed_off(facts, tag, devices):
            at['firmware_mapped'], [])
     yield (f'{tag}: no event channel of the firmware is bound',
            at['firmware_ports_bound'], [])
+    yield from at_rest(facts, tag, devices)
+
+
+def at_rest(facts, tag, devices):
+    """As the toolstack has made them."""
+    at = facts['snapshots'][tag]
     yield (f'{tag}: frontends are Initialising, backends in InitWait',
            [of(devices, at['frontend_states']),
             of(devices, at['backend_states'])],

@@ -127,30 +127,29 @@ def parse_loader(log):
                   'in_flight': int(m[3]), 'then': m[4]}
 
 
-def parse_ipxe(log, frontends):
-    """The same of iPXE, which says nothing, as its keys in xenstore have it.
-    What proves the NIC is what it booted from there, our firmware."""
-    booted = re.search(r'^Booting from SAN device.*^PVFW: at begin$', log,
-                       re.M | re.S)
-    return {name: {'works': bool(booted), 'closed': False,
+def as_in_xenstore(frontends, kind, works):
+    """The same of a firmware that says nothing of its devices."""
+    return {name: {'works': works, 'closed': False,
                    'rings': {k: int(v) for k, v in frontend['keys'].items()
                              if k.endswith('ring-ref')},
                    'ports': [int(frontend['keys']['event-channel'])]}
             for name, frontend in frontends.items()
-            if 'iPXE' in log and name.startswith('vif/')
-            and frontend['state'] == 4}
+            if name.startswith(f'{kind}/') and frontend['state'] == 4}
+
+
+def parse_ipxe(log, frontends):
+    """What proves the NIC is what iPXE booted from there, our firmware."""
+    booted = re.search(r'^Booting from SAN device.*^PVFW: at begin$', log,
+                       re.M | re.S)
+    return as_in_xenstore(frontends, 'vif', bool(booted)) \
+        if 'iPXE' in log else {}
 
 
 def parse_bios(log, frontends):
-    """The same of a BIOS with PV disks.  What proves them is what was booted."""
+    """What proves a BIOS's PV disks is what was booted."""
     booted = re.search(r'^(INT13|PVFW|PVOS): |the loader reads Linux|'
                        '^Loading vmlinuz', log, re.M)
-    return {name: {'works': bool(booted), 'closed': False,
-                   'rings': {k: int(v) for k, v in frontend['keys'].items()
-                             if re.match(r'ring-ref\d*$', k)},
-                   'ports': [int(frontend['keys']['event-channel'])]}
-            for name, frontend in frontends.items()
-            if name.startswith('vbd/') and frontend['state'] == 4}
+    return as_in_xenstore(frontends, 'vbd', bool(booted))
 
 
 def parse_int13(log, images):

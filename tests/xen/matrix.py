@@ -571,32 +571,38 @@ def config_errors(facts):
            ['xen-fw-handoff: inert, no announcement can be seen: the machine '
             'has no xen-platform device' in text, facts['status']], [True, 0])
 
+
 # --- SeaBIOS that boots from PV disks: its device, vbd/51776, is xvde ---------
 
 XVDE, XVDF = 'vbd/51776', 'vbd/51792'
 GRANTS = 17             # of each disk: the pages of its data and its ring
 
 
-def at_rest(facts, tag, devices):
-    """As the toolstack has made them, and as if nobody had looked."""
-    at = facts['snapshots'][tag]
-    yield (f'{tag}: these are as the toolstack has made them',
-           [chk.of(devices, at[what]) for what in
-            ('frontend_states', 'backend_states', 'keys')],
-           [chk.same(devices, 1), chk.same(devices, 2),
-            chk.same(devices, chk.NO_KEYS)])
-
-
 def no_trace(facts, tag, devices):
-    yield from at_rest(facts, tag, devices)
-    yield (f"{tag}: no grant but the toolstack's", [
-        ref for ref in facts['snapshots'][tag]['firmware_granted']], [])
+    """As if no BIOS had looked."""
+    yield from chk.at_rest(facts, tag, devices)
+    yield (f"{tag}: no grant but the toolstack's",
+           facts['snapshots'][tag]['firmware_granted'], [])
 
 
 def high_grants(facts, n):
     yield (f'the grants of its {n} disks are the last ones of the first page',
            sorted(facts['snapshots']['firmware']['firmware_granted']),
            list(range(512 - GRANTS * n, 512)))
+
+
+def bios_handed_off(facts, tag, disks):
+    """The BIOS has connected them, and none of that is left at @tag."""
+    yield from chk.firmware_connected(facts, disks)
+    yield from high_grants(facts, len(disks))
+    yield from chk.handed_off(facts, tag, disks)
+    yield from chk.scrubbed(facts, tag, GRANTS * len(disks))
+
+
+def boots_nothing(facts):
+    yield ('the BIOS finds nothing to boot from',
+           any('No bootable device' in line for line in facts['bios_says']),
+           True)
 
 
 def battery(facts, disks, read_only=()):
@@ -609,13 +615,14 @@ def battery(facts, disks, read_only=()):
                [drive.get('checks', 0) > 200, drive.get('failed'),
                 drive.get('read_only')], [True, 0, n in read_only])
         yield (f'disk {n}: what it wrote, and nothing else, is in the image',
-               [image.get('right', 0) > 500, image.get('wrong'),
-                image.get('beside')], [n not in read_only, 0, 0])
+               [image.get('right', 0) > 500, image.get('none') == 0,
+                image.get('wrong'), image.get('beside')],
+               [n not in read_only, n not in read_only, 0, 0])
 
 
 INT13 = {
     'blkback': ('blkback', [4], [XVDE]),
-    'qdisk': ('QEMU\'s qdisk', [4], [XVDE]),
+    'qdisk': ("QEMU's qdisk", [4], [XVDE]),
     'three': ('three, of blkback and qdisk, one read-only', [4, 5, 6],
               [XVDE, XVDF, 'vbd/51808']),
     'driver-domain': ('a driver domain', [0], ['vbd/51712']),
@@ -627,15 +634,11 @@ def int13(facts):
     """The variant's name is in the scenario's, behind the dot."""
     kind = facts['scenario'].partition('.')[2]
     _, disks, devices = INT13[kind]
-    if devices:
-        yield from chk.firmware_connected(facts, devices)
-        yield from high_grants(facts, len(devices))
     yield from battery(facts, disks, [6] if kind == 'three' else [])
     yield ('INT 19h has booted it once more',
            len(facts['int13']['steps']) > 1, True)
     if devices:
-        yield from chk.handed_off(facts, 'announced', devices)
-        yield from chk.scrubbed(facts, 'announced', GRANTS)
+        yield from bios_handed_off(facts, 'announced', devices)
 
 
 for kind, (text, _, _) in INT13.items():
@@ -648,10 +651,7 @@ def bios_linux(facts):
     device = 'vbd/51712' if kind == 'driver-domain' else XVDE
     disk, mark = (('xvda', 'LABDISK0') if kind == 'driver-domain'
                   else ('xvde', 'LABDISK4'))
-    yield from chk.firmware_connected(facts, [device])
-    yield from high_grants(facts, 1)
-    yield from chk.handed_off(facts, 'first-line', [device])
-    yield from chk.scrubbed(facts, 'first-line', GRANTS)
+    yield from bios_handed_off(facts, 'first-line', [device])
     yield ('Linux found nothing to reset', facts['linux']['resets'], [])
     yield ('Linux reads the disk that it was booted from',
            facts['linux']['disks'], {disk: f'{mark} sector 5'})
@@ -668,18 +668,14 @@ for kind, text in {'syslinux': 'SYSLINUX, on blkback',
 
 @scenario(('Firmware', 'the stock BIOS: a disk that is PV only does not boot'))
 def bios_stock(facts):
-    yield ('it finds nothing to boot from',
-           any('No bootable device' in line for line in facts['bios_says']),
-           True)
+    yield from boots_nothing(facts)
     yield from no_trace(facts, 'firmware', [XVDE])
 
 
 @scenario(('Firmware', 'a BIOS with PV disks boots an OS that resets nothing'),
           short=True)
 def bios_naive(facts):
-    yield from chk.firmware_connected(facts, [XVDE])
-    yield from chk.handed_off(facts, 'announced', [XVDE])
-    yield from chk.scrubbed(facts, 'announced', GRANTS)
+    yield from bios_handed_off(facts, 'announced', [XVDE])
     yield from chk.told(facts, 'announced', [XVDE], chk.LINUX[0])
     yield from chk.os_works(facts, [XVDE, chk.NIC])
 
@@ -693,19 +689,13 @@ def bios_twin(facts):
 
 @scenario(('Firmware', 'a BIOS with an emulated disk, and one that is PV only'))
 def bios_mixed(facts):
-    yield from chk.firmware_connected(facts, [XVDE])
-    yield from at_rest(facts, 'firmware', chk.DISKS[:1])
-    yield from high_grants(facts, 1)
-    yield from chk.handed_off(facts, 'announced', [XVDE])
-    yield from chk.scrubbed(facts, 'announced', GRANTS)
+    yield from chk.at_rest(facts, 'firmware', chk.DISKS[:1])
+    yield from bios_handed_off(facts, 'announced', [XVDE])
 
 
 @scenario(('Firmware', 'a BIOS with two disks that are PV only'))
 def bios_first(facts):
-    yield from chk.firmware_connected(facts, [XVDE, XVDF])
-    yield from high_grants(facts, 2)
-    yield from chk.handed_off(facts, 'announced', [XVDE, XVDF])
-    yield from chk.scrubbed(facts, 'announced', 2 * GRANTS)
+    yield from bios_handed_off(facts, 'announced', [XVDE, XVDF])
 
 
 @scenario(('Firmware', "a BIOS's PV disks and iPXE's PV NIC in one guest"))
@@ -736,14 +726,11 @@ def bios_dead(facts):
 
 @scenario(('OS', 'a loader that reads by INT 13h after the announcement'))
 def bios_late(facts):
-    yield from chk.firmware_connected(facts, [XVDE])
-    yield from chk.handed_off(facts, 'announced', [XVDE])
+    yield from bios_handed_off(facts, 'announced', [XVDE])
     late = facts['int13']['late']
     yield ('both reads fail with "time-out"',
            [read['status'] for read in late], [0x80, 0x80])
-    yield ('and INT 19h finds nothing to boot from',
-           any('No bootable device' in line for line in facts['bios_says']),
-           True)
+    yield from boots_nothing(facts)
 
 
 @scenario(('Firmware', 'a BIOS with PV disks: the guest reboots'))
@@ -871,7 +858,7 @@ def bios_first_without(facts):
     """No key in xenstore: only what boots."""
     yield from chk.firmware_connected(facts, [XVDE])
     yield from high_grants(facts, 1)
-    yield from at_rest(facts, 'firmware', [XVDF])
+    yield from chk.at_rest(facts, 'firmware', [XVDF])
     yield ('it says so on the screen',
            [line for line in facts['bios_says'] if line.startswith('Xen: ')],
            ['Xen: booting from xvde, for its other PV disks the guest needs '

@@ -363,6 +363,10 @@ bios() {
 # shellcheck disable=SC2034  # for scenarios
 STOCK=/usr/share/seabios/bios-256k.bin
 
+# boots_nothing: the BIOS has found nothing to boot from
+gives_up() { xl dmesg -c >>"$OUT/xen.log"; grep -q "(d$DOMID) No bootable device" "$OUT/xen.log"; }
+boots_nothing() { await 90 "the BIOS to give up" gives_up; }
+
 # linux_disk N LOADER WORDS: make disk N, from which SYSLINUX or GRUB boots Linux with WORDS
 linux_disk() {
     image=/tmp/$SCENARIO-disk$1.img
@@ -415,8 +419,8 @@ int13_disk() {
 
 said_done() { grep -aq '^INT13: done' "$OUT/firmware.log"; }
 
-# int13 [POINT...]: let the guest test, with what there is to see at each; then what it has written
-int13() {
+# int13_through POINT...: let the guest test, with what there is to see at each
+int13_through() {
     event started
     xl unpause "$SCENARIO"
     for point in "$@"; do
@@ -425,6 +429,11 @@ int13() {
         [ "$point" != announced ] || [ -z "$DM_ARGS" ] || reported announced
         resume_scratch "$point"
     done
+}
+
+# int13 POINT...: the same to its end, and what it has written
+int13() {
+    int13_through "$@"
     await 60 "the test of INT 13h to end" said_done
     sync
     for n in $TESTED; do
@@ -434,11 +443,11 @@ int13() {
 
 # --- iPXE ----------------------------------------------------------------------------
 
-# ipxe_guest: iPXE boots from a SAN with its PV netfront, and never closes it.  The SAN's
+# ipxe_guest LINE...: iPXE boots from a SAN with its PV netfront, and never closes it.  The SAN's
 # server is dom0, by AoE, and its disk has our firmware in the place of a boot loader, with
 # Linux at hand.  timer_mode: Xen would make up for the missed ticks of the RTC, whose 1024 Hz
 # iPXE takes for entropy, faster than they can be taken here.
-ipxe_guest() {  # ipxe_guest LINE...
+ipxe_guest() {
     cp /guest/san.img "/tmp/$SCENARIO-san.img"
     truncate -s 16M "/tmp/$SCENARIO-san.img"    # less has not even one cylinder
     vblade 0 0 xenbr0 "/tmp/$SCENARIO-san.img" >"$OUT/vblade.log" 2>&1 &
@@ -562,9 +571,9 @@ archive_evidence() {
 
 restarted() { DOMID=$(xl domid "$SCENARIO" 2>/dev/null) && is_at 'begin'; }
 
-# reboot_into REASON: the firmware leaves all connected and the OS, when it uses the NIC, shuts
-# down for REASON; xl's answer is another life of the guest, which waits for its options
-reboot_into() { # reboot_into REASON KEY VALUE...
+# reboot_into REASON KEY VALUE...: the firmware leaves all connected and the OS, when it uses the
+# NIC, shuts down for REASON; xl's answer is another life of the guest, which waits for its options
+reboot_into() {
     reason=$1
     shift
     start firmware "$ALL" os 1 late vif/0 gates 'done' shutdown "$reason" "$@"
