@@ -49,6 +49,7 @@ fuzz: build
 	@cd build/qemu/build && QTEST_QEMU_BINARY=./qemu-system-x86_64 \
 		tests/qtest/xen-handoff-fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 bench: build
+	@scripts/bios.sh dma
 	@scripts/install.sh gnuplot-nox
 	@tests/xen/setup.sh
 	@python3 scripts/bench.py

@@ -196,6 +196,7 @@ def without_xen(args):
 METHODS = {'device': 'xen-fw-handoff', 'baseline': 'the bare conversation',
            'hand': 'a script in dom0'}
 SIZES = [1, 4, 16, 64]
+PV = 'blkback', 'qdisk'
 SAID = re.compile(r'^(\S+) (\w+) .*?(?:done in ([\d.]+) ms: (\d+) handed off, '
                   r'0 timed out, 0 failed|(\d+) us, (\d+) operations|'
                   r'from ([\d.]+) to ([\d.]+) s)')
@@ -223,6 +224,28 @@ def idles(text):
             'seconds': int(seconds), 'wakeups': int(wakeups),
             'reads': int(reads), 'writes': int(writes)}
     return phases
+
+
+READS = re.compile(r'(\S+) INT13: (\d+) reads of (\d+) sectors: (\d+) million '
+                   r'cycles, 0 failed|(\S+) first line from ([\d.]+) to ([\d.]+) s')
+
+
+def booting(text, mhz):
+    """Of the lines of speed.txt, {kind of disk: {sectors: [MiB/s...]}} and
+    {kind of disk: [seconds to Linux's first line...]}."""
+    speeds, seconds = {}, {}
+    for line in text.splitlines():
+        m = READS.fullmatch(line)
+        if not m:
+            sys.exit(f'bench: this BIOS has not read well: {line}')
+        if m[1]:
+            # "million" is 1 << 20 there, as "M" is in MiB
+            speeds.setdefault(m[1], {}).setdefault(int(m[3]), []).append(
+                int(m[2]) * int(m[3]) * 512 * mhz * 1e6
+                / (max(int(m[4]), 1) << 40))
+        else:
+            seconds.setdefault(m[5], []).append(float(m[7]) - float(m[6]))
+    return speeds, seconds
 
 
 def run_lab(name, scenarios, dm_args, settings={}):
@@ -311,6 +334,38 @@ def on_xen(args):
             'linux': linux, 'goals': goals}
 
 
+def of_the_bios(args):
+    """A BIOS with PV disks, and one with emulated disks."""
+    [directory] = run_lab('bench-bios', ['bios-speed'], lab.WITH_DEVICE,
+                          {'ROUNDS': min(args.runs, 3)})
+    mhz = float(re.search(r'Detected ([\d.]+) MHz processor',
+                          (directory.parent / 'serial.log').read_text(
+                              errors='replace'))[1])
+    speeds, seconds = booting((directory / 'speed.txt').read_text(), mhz)
+    sizes = list(next(iter(speeds.values())))
+    median = {name: {n: statistics.median(of[n]) for n in sizes}
+              for name, of in speeds.items()}
+    table('INT 13h: MiB/s in reads of so many sectors, and the seconds from '
+          "a guest's start to Linux's first line",
+          ['disk', 'runs', *map(str, sizes), 'first line', 'min', 'max'],
+          [[name, str(len(seconds[name])),
+            *(f'{median[name][n]:.1f}' for n in sizes),
+            *(f'{of(seconds[name]):.2f}'
+              for of in (statistics.median, min, max))] for name in median])
+    goals = []
+    pv = [name for name in median if name in PV]
+    for n in sizes:
+        worst = min(median[name][n] for name in pv)
+        goals.append(goal(f'reads of {n} sectors: the fastest emulated disk, '
+                          'the slower PV disk',
+                          max(of[n] for name, of in median.items()
+                              if name not in pv) / worst, 1))
+        if n >= 64:
+            goals.append(goal(f'reads of {n} sectors: IDE with DMA, the slower '
+                              'PV disk', median['ide-dma'][n] / worst, 1 / 5))
+    return {'MiB/s': speeds, 'first_line_seconds': seconds, 'goals': goals}
+
+
 # --- plots -------------------------------------------------------------------
 
 def plot(name, caption, ylabel, lines):
@@ -366,7 +421,7 @@ def plots(report):
 
 # --- all parts ---------------------------------------------------------------
 
-PARTS = {'qtest': without_xen, 'xen': on_xen}
+PARTS = {'qtest': without_xen, 'xen': on_xen, 'bios': of_the_bios}
 
 
 def machine():

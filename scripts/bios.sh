@@ -1,6 +1,7 @@
 #!/bin/sh
-# bios.sh [test]: build build/bios-256k.bin, SeaBIOS as Debian has it with our driver of Xen PV
-# disks; test: also build/xen-blk-test, which tries that driver without Xen.
+# bios.sh [test | dma]: build build/bios-256k.bin, SeaBIOS as Debian has it with our driver of Xen
+# PV disks; test: also build/xen-blk-test, which tries that driver without Xen; dma: also
+# build/bios-ata-dma.bin, which reads IDE disks by DMA, for make bench to compare.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -10,9 +11,9 @@
 . "$(dirname "$0")/seabios.sh"
 
 case ${1:-} in
-'') ;;
+'' | dma) ;;
 test) PACKAGES="$PACKAGES gcc-multilib" ;;
-*) die "usage: scripts/bios.sh [test]" ;;
+*) die "usage: scripts/bios.sh [test | dma]" ;;
 esac
 need_space 100
 mkdir -p "$CACHE/log"
@@ -25,9 +26,15 @@ tree=$CACHE/tree/${orig##*/}
 compose
 overlay "$tree/$SOURCE"
 mkdir -p "$TOP/build"
-logged "building" "$CACHE/log/bios.log" make_bios "$tree/$SOURCE" "$tree/out"
-cmp -s "$tree/out/bios.bin" "$TOP/build/bios-256k.bin" ||
-    cp "$tree/out/bios.bin" "$TOP/build/bios-256k.bin"
+
+# build OUT NAME [LINE]: build/NAME, whose time tells when it changed
+build() {
+    logged "building ${2%.bin}" "$CACHE/log/${2%.bin}.log" make_bios "$tree/$SOURCE" "$tree/$1" "${3:-}"
+    cmp -s "$tree/$1/bios.bin" "$TOP/build/$2" || cp "$tree/$1/bios.bin" "$TOP/build/$2"
+}
+
+build out bios-256k.bin
+[ "${1:-}" != dma ] || build out-dma bios-ata-dma.bin CONFIG_ATA_DMA=y
 [ "${1:-}" != test ] || logged "building the driver's test" "$CACHE/log/bios-test.log" \
     make -C "$TOP/tests/seabios" SEABIOS="$tree/$SOURCE" CONFIG="$tree/out" OUT="$TOP/build"
 say "build/bios-256k.bin is SeaBIOS ${version%-*} with XEN_BLK"

@@ -17,10 +17,10 @@ PACKAGES="gcc libc6-dev make git dpkg-dev python3"
 OVERLAY=$TOP/roms/seabios
 overlay_files() { (cd "$OVERLAY" && find src -type f | sort); }
 
-# make_bios TREE OUT: as Debian makes the one that Xen's guests have
+# make_bios TREE OUT [LINE]: as Debian makes the one that Xen's guests have, LINE in its config
 make_bios() {
     mkdir -p "$2"
-    printf 'CONFIG_QEMU=y\nCONFIG_ROM_SIZE=256\n' >"$2/.config"
+    printf '%s\n' CONFIG_QEMU=y CONFIG_ROM_SIZE=256 "${3:-}" >"$2/.config"
     for target in oldnoconfig "$2/bios.bin"; do
         make -C "$1" PYTHON="python3 -B" KCONFIG_CONFIG="$2/.config" OUT="$2/" \
             EXTRAVERSION="-xen-fw-handoff" "$target"

@@ -169,8 +169,8 @@ def parse_int13(log, images):
                  for m in re.finditer(r'^INT13: late: status (\d+) after '
                                       r'(\d+) million cycles$', log, re.M)],
         'million_cycles': {int(m[1]): int(m[2]) for m in re.finditer(
-            r'^INT13: 4 MiB in reads of (\d+) sectors: (\d+) million cycles, '
-            r'\d+ ticks, 0 failed$', log, re.M)},
+            r'^INT13: \d+ reads of (\d+) sectors: (\d+) million cycles, '
+            r'0 failed$', log, re.M)},
         'images': {int(m[1]): {'right': int(m[2]), 'wrong': int(m[3]),
                                'none': int(m[4]), 'beside': int(m[5])}
                    for m in re.finditer(
@@ -203,6 +203,14 @@ def parse_events(log):
         seconds, _, name = line.partition(' ')
         events.setdefault(name, float(seconds))
     return events
+
+
+def first_line_seconds(events):
+    """How long the guest ran until Linux's first line, None if that is not
+    known: it stood still while dom0 looked at what the loader had."""
+    return None if 'loads' not in events else (
+        events['snapshot firmware'] - events['started']
+        + events['first-line'] - events['loads'])
 
 
 def parse_walks(watched, domid, begin, end):
@@ -461,6 +469,7 @@ def evidence(directory):
         # BIOS's output, on its way over the serial port and Xen's console
         'bios_logs': ['SeaBIOS (version' in log, f'(d{domid}) SeaBIOS (version'
                       in read(directory / 'xen.log')],
+        'first_line_seconds': first_line_seconds(events),
         'bios_says': re.findall(rf'^(?:\(XEN\) )?\(d{domid}\) (.*)$',
                                 read(directory / 'xen.log'), re.M),
         'int13': parse_int13(log, read(directory / 'int13.txt')),

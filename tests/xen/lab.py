@@ -34,7 +34,6 @@ CACHE = Path(os.environ.get('XDG_CACHE_HOME')
              or Path.home() / '.cache') / 'xen-fw-handoff'
 IMAGE = CACHE / 'lab' / 'image'
 QEMU = TOP / 'build' / 'qemu-system-x86_64'
-BIOS = TOP / 'build' / 'bios-256k.bin'
 OUT_SIZE = 256 << 20
 
 OK, SCENARIO_FAILED, LAB_FAILED = 0, 1, 2
@@ -118,8 +117,9 @@ def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
     shutil.copy(HERE / 'dom0' / 'init', root / 'init')
     os.chmod(root / 'init', 0o755)
     shutil.copy(HERE / 'dom0' / 'lib.sh', lab)
-    if BIOS.exists():       # who needs it says that it is missing
-        shutil.copy(BIOS, lab)
+    for bios in (TOP / 'build').glob('bios-*.bin'):
+        # who needs one says that it is missing
+        shutil.copy(bios, lab)
     texts = scripts()
     for name in map(script_of, names):
         (lab / 'scenarios' / f'{name}.sh').write_text(texts[name])

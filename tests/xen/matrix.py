@@ -724,6 +724,21 @@ def bios_dead(facts):
             ('frontend_states', 'keys')], [1, chk.NO_KEYS])
 
 
+@scenario(('Firmware', 'a BIOS with a PV CD: Linux by ISOLINUX, on qdisk'),
+          name='bios-linux.cd')
+def bios_cd(facts):
+    yield from bios_handed_off(facts, 'first-line', [XVDE])
+    yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
+
+
+@scenario(('Firmware', 'a BIOS with PV disks: saved and restored in the loader'))
+def bios_saved(facts):
+    yield from chk.firmware_connected(facts['before'], [XVDE])
+    yield ('the read after that fails with "time-out"',
+           [read['status'] for read in facts['int13']['late']], [0x80])
+    yield from chk.at_rest(facts, 'restored', [XVDE])
+
+
 @scenario(('OS', 'a loader that reads by INT 13h after the announcement'))
 def bios_late(facts):
     yield from bios_handed_off(facts, 'announced', [XVDE])

@@ -17,7 +17,8 @@ PACKAGES="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-uti
     libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
     qemu-system-data busybox-static ipxe vblade
-    syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1"
+    syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1
+    isolinux genisoimage libmagic1"
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
     loop bridge tun virtio_console
     xen-blkfront xen-netfront"      # of a driver domain
@@ -178,6 +179,8 @@ make_image() {
     gcc -O2 -Wall -o "$t/usr/bin/qmp" "$HERE/tools/qmp.c"
     gcc -O2 -Wall -o "$t/usr/bin/int13disk" "$HERE/tools/int13disk.c"
     cp "$R/usr/bin/mtools" "$t/usr/bin/mcopy"
+    cp "$R/usr/bin/genisoimage" "$t/usr/bin/"
+    cp "$R/usr/lib/ISOLINUX/isolinux.bin" "$R/usr/lib/syslinux/modules/bios/ldlinux.c32" "$t/guest/"
     gcc -O2 -Wall -o "$t/usr/bin/baseline" "$HERE/tools/baseline.c" -lxenstore
     cp "$HERE/tools/by-hand.sh" "$t/usr/bin/"
     chmod +x "$t/usr/bin/by-hand.sh"

@@ -375,20 +375,37 @@ linux_disk() {
     [ "$2" != grub ] || dd if=/guest/grub.mbr of="$image" conv=notrunc 2>/dev/null
     export MTOOLS_SKIP_CHECK=1 DEFAULT_CODEPAGE=367     # ASCII, which libc has built in
     mcopy -i "$image@@1M" /guest/vmlinuz /guest/initrd ::
-    mcopy -i "$image@@1M" - ::syslinux.cfg <<C
-SERIAL 0 115200
-DEFAULT linux
-LABEL linux
-KERNEL vmlinuz
-INITRD initrd
-APPEND $LINUX $3
-C
+    syslinux_config "$3" | mcopy -i "$image@@1M" - ::syslinux.cfg
     mcopy -i "$image@@1M" - ::grub.cfg <<C
 echo "the loader reads Linux"
 linux /vmlinuz $LINUX $3
 initrd /initrd
 boot
 C
+}
+
+syslinux_config() {     # WORDS
+    cat <<C
+SERIAL 0 115200
+DEFAULT linux
+LABEL linux
+KERNEL vmlinuz
+INITRD initrd
+APPEND $LINUX $1
+C
+}
+
+# linux_cd N WORDS: make disk N, a CD from which ISOLINUX boots Linux with WORDS
+linux_cd() {
+    image=/tmp/$SCENARIO-disk$1.img
+    files=/tmp/$SCENARIO-files
+    mkdir "$files"
+    cp /guest/isolinux.bin /guest/ldlinux.c32 /guest/vmlinuz /guest/initrd "$files/"
+    syslinux_config "$2" >"$files/isolinux.cfg"
+    genisoimage -quiet -o "$image" -b isolinux.bin -no-emul-boot -boot-load-size 4 \
+        -boot-info-table "$files"
+    rm -r "$files"
+    marks "$1" | dd of="$image" conv=notrunc 2>/dev/null    # where a CD is free
 }
 
 # loads: the loader reads Linux; what there is to see then
@@ -400,6 +417,7 @@ loads() {
     xl pause "$SCENARIO"
     snapshot 'firmware'
     xl unpause "$SCENARIO"
+    event loads
 }
 
 # naive_disk N: make disk N, which is an OS that resets nothing
