@@ -165,12 +165,9 @@ def parse_int13(log, images):
                       r'read-only (\d): (\d+) checks, (\d+) failed$', log,
                       re.M)},
         'failures': re.findall(r'^INT13: (drive \d+ FAILS: .*)$', log, re.M),
-        'late': [{'status': int(m[1]), 'million_cycles': int(m[2])}
-                 for m in re.finditer(r'^INT13: late: status (\d+) after '
-                                      r'(\d+) million cycles$', log, re.M)],
-        'million_cycles': {int(m[1]): int(m[2]) for m in re.finditer(
-            r'^INT13: \d+ reads of (\d+) sectors: (\d+) million cycles, '
-            r'0 failed$', log, re.M)},
+        'late': [int(status) for status in re.findall(
+            r'^INT13: late: status (\d+) after \d+ million cycles$', log,
+            re.M)],
         'images': {int(m[1]): {'right': int(m[2]), 'wrong': int(m[3]),
                                'none': int(m[4]), 'beside': int(m[5])}
                    for m in re.finditer(

@@ -227,6 +227,49 @@ class Parts(unittest.TestCase):
             {'vbd/51712': {'works': True, 'closed': True, 'ports': [5],
                            'rings': {'ring-ref0': 8, 'ring-ref1': 9}}})
 
+    def test_bios(self):
+        frontends = {
+            'vbd/51776': {'state': 4, 'keys': {
+                'ring-ref': '511', 'event-channel': '5', 'state': '4'}},
+            'vbd/51792': {'state': 1, 'keys': {}},
+            'vif/0': {'state': 4, 'keys': {'event-channel': '6'}}}
+        disk = {'works': True, 'closed': False, 'ports': [5],
+                'rings': {'ring-ref': 511}}
+        for booted in ('INT13: begins on drive 128 at step 0\n',
+                       'PVOS: magic 18898, announcing\n',
+                       'Loading vmlinuz... ok\n',
+                       '\x1b[1;1Hthe loader reads Linux\n'):
+            self.assertEqual(evidence.parse_bios(booted, frontends),
+                             {'vbd/51776': disk})
+        self.assertEqual(evidence.parse_bios('No bootable device.\n',
+                                             frontends),
+                         {'vbd/51776': disk | {'works': False}})
+
+    def test_int13(self):
+        self.assertEqual(
+            evidence.parse_int13(
+                'INT13: begins on drive 128 at step 0\n'
+                'INT13: drive 128 FAILS: 42: read, 8 sectors, at 64: 4\n'
+                'INT13: drive 128 is disk 4, 32768 sectors, read-only 0: '
+                '246 checks, 1 failed\n'
+                'INT13: begins on drive 128 at step 2\n'
+                'INT13: late: status 128 after 3 million cycles\n',
+                'disk 4: 510 sectors written rightly, 1 wrongly, 2 not at all; '
+                '3 beside\n'),
+            {'steps': [0, 2],
+             'disks': {4: {'drive': 128, 'sectors': 32768, 'read_only': False,
+                           'checks': 246, 'failed': 1}},
+             'failures': ['drive 128 FAILS: 42: read, 8 sectors, at 64: 4'],
+             'late': [128],
+             'images': {4: {'right': 510, 'wrong': 1, 'none': 2,
+                            'beside': 3}}})
+
+    def test_first_line_seconds(self):
+        events = {'started': 2.0, 'snapshot firmware': 5.0, 'first-line': 11.0}
+        self.assertIsNone(evidence.first_line_seconds(events))
+        self.assertEqual(evidence.first_line_seconds(events | {'loads': 7.0}),
+                         7.0)
+
     def test_soak(self):
         self.assertEqual(evidence.parse_soak('round 1 ports 20\nround 2 '
                                              'ports 21\n'),
