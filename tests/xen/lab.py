@@ -117,6 +117,7 @@ def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
     shutil.copy(HERE / 'dom0' / 'init', root / 'init')
     os.chmod(root / 'init', 0o755)
     shutil.copy(HERE / 'dom0' / 'lib.sh', lab)
+    shutil.copy(TOP / 'packaging' / 'device-model', lab)
     for bios in (TOP / 'build').glob('bios-*.bin'):
         # who needs one says that it is missing
         shutil.copy(bios, lab)
