@@ -22,8 +22,10 @@ driver-domain)
 cd)
     # xl would have its device model emulate one that the guest is created with
     linux_cd 4 ''
+    # shellcheck disable=SC2034  # guest() reads it
     NUMBERS=' '
     guest
+    # shellcheck disable=SC2154  # linux_cd() has set it
     xl block-attach "$SCENARIO" \
         "vdev=xvde,devtype=cdrom,access=ro,format=raw,backendtype=qdisk,target=$image"
     present

@@ -32,9 +32,9 @@ turn() {
 
 for n in $(seq "$ROUNDS"); do
     say "round $n of $ROUNDS"
-    [ "$n" -gt 1 ] || turn ide-pio 0 qemu $STOCK   # takes minutes
+    [ "$n" -gt 1 ] || turn ide-pio 0 qemu "$STOCK"   # takes minutes
     turn ide-dma 0 qemu /lab/bios-ata-dma.bin
-    turn ahci 0 qemu $STOCK 'hdtype = "ahci"'
+    turn ahci 0 qemu "$STOCK" 'hdtype = "ahci"'
     bios
     turn blkback 4 kernel "$BIOS"
     turn qdisk 4 qemu "$BIOS"
