@@ -1,6 +1,6 @@
 #!/bin/sh
 # build.sh [asan|coverage|deb|source]: build QEMU with the overlay: newest 10.0.x source of
-# Debian trixie, fetched and verified by apt, our patches and files on top.  One binary is the
+# Debian's, fetched and verified by apt, our patches and files on top.  One binary is the
 # device model under test and the outer machine of the lab; asan and coverage are for the
 # tests without Xen only, deb is what the package has, each in its own directory; source ends
 # before anything is configured.  Everything is kept in the cache; build/ only gets links.

@@ -19,6 +19,22 @@ die() { printf '%s: %s\n' "$ME" "$*" >&2; exit 1; }
 [ -n "${XDG_CACHE_HOME:-${HOME:-}}" ] || die "set HOME or XDG_CACHE_HOME: the build needs a place for its cache"
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/xen-fw-handoff
 
+# host SUITE: all that differs between the releases of Debian that are hosts: the versions of
+# Debian, its Xen and its Linux, and packages that are named otherwise
+host() {
+    SUITE=$1
+    # shellcheck disable=SC2034  # others have them
+    case $SUITE in
+    bookworm) DEBIAN=12 XEN=4.17 LINUX=6.1 MESON=meson/bookworm-backports LIBMAGIC=libmagic1 ;;
+    trixie) DEBIAN=13 XEN=4.20 LINUX=6.12 MESON=meson LIBMAGIC=libmagic1t64 ;;
+    *) die "this needs Debian 12 (bookworm) or 13 (trixie), not ${2:-$SUITE}" ;;
+    esac
+}
+SOURCES=trixie      # has those of QEMU and SeaBIOS, for all of them
+
+# shellcheck source=/dev/null
+host "$(. /etc/os-release; echo "${VERSION_CODENAME:-}")" "$(. /etc/os-release; echo "${PRETTY_NAME:-something else}")"
+
 # need_space MB: one sentence now instead of a half-written file later
 need_space() {
     mkdir -p "$CACHE" 2>/dev/null || die "cannot write the cache $CACHE: set XDG_CACHE_HOME to a directory of yours"
@@ -73,9 +89,6 @@ logged() {
 # its configuration is only read.  The lists are refreshed once a day.  With EXTRA_SUITE set,
 # they are others, which have the source packages of that suite, too.
 apt_setup() {
-    . /etc/os-release
-    [ "${VERSION_CODENAME:-}" = bookworm ] ||
-        die "this needs Debian 12 (bookworm), the machine runs ${PRETTY_NAME:-something else}"
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e $key ] || die "no $key: apt-get install debian-archive-keyring"
     apt=$CACHE/apt${EXTRA_SUITE:+-$EXTRA_SUITE}
@@ -83,18 +96,18 @@ apt_setup() {
     # shellcheck disable=SC2016
     targets=$(unset APT_CONFIG; apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages') ||
         die "apt-get indextargets failed: apt's sources are broken, run 'apt-get update' and see"
-    mirror=$(echo "$targets" | awk '$1 == "bookworm" && $2 == "main" { print $3; exit }')
-    security=$(echo "$targets" | awk '$1 == "bookworm-security" && $2 == "main" { print $3; exit }')
-    [ -n "$mirror" ] || die "apt's sources name no mirror of bookworm main: add one to the sources"
+    mirror=$(echo "$targets" | awk -v s="$SUITE" '$1 == s && $2 == "main" { print $3; exit }')
+    security=$(echo "$targets" | awk -v s="$SUITE-security" '$1 == s && $2 == "main" { print $3; exit }')
+    [ -n "$mirror" ] || die "apt's sources name no mirror of $SUITE main: add one to the sources"
     {
-        for s in bookworm bookworm-updates bookworm-backports; do
+        for s in "$SUITE" "$SUITE-updates" "$SUITE-backports"; do
             echo "deb [signed-by=$key] $mirror $s main"
         done
-        echo "deb-src [signed-by=$key] $mirror trixie main"
+        echo "deb-src [signed-by=$key] $mirror $SOURCES main"
         [ -z "${EXTRA_SUITE:-}" ] || echo "deb-src [signed-by=$key] $mirror $EXTRA_SUITE main"
         [ -z "$security" ] || {
-            echo "deb [signed-by=$key] $security bookworm-security main"
-            echo "deb-src [signed-by=$key] $security trixie-security main"
+            echo "deb [signed-by=$key] $security $SUITE-security main"
+            echo "deb-src [signed-by=$key] $security $SOURCES-security main"
         }
     } >"$apt/sources.list"
     cat >"$apt/apt.conf" <<E

@@ -12,7 +12,7 @@ EPOCH=1:
 PATCHES="$TOP/patches/*.patch $TOP/meson.build.patch"
 PACKAGES="gcc libc6-dev make git dpkg-dev pkg-config ninja-build xz-utils
     python3 python3-venv python3-tomli libglib2.0-dev libpixman-1-dev libxen-dev zlib1g-dev
-    libfdt-dev cpio kmod meson/bookworm-backports"
+    libfdt-dev cpio kmod $MESON"
 CONFIGURE="--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-default-features
     --extra-cflags=-Werror=implicit-function-declaration --enable-system --enable-tcg
     --enable-xen --enable-kvm --enable-pixman --enable-vnc --disable-docs --disable-debug-info

@@ -12,21 +12,21 @@ PATH=$PATH:/usr/sbin:/sbin          # depmod, modprobe: they only read and write
 
 BUILD_PACKAGES="gcc libc6-dev make dpkg-dev libxen-dev cpio kmod python3"
 # libxl and friends are here by hand because nothing is installed that could pull them in
-PACKAGES="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils
-    libxenmisc4.17 libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1
+PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-utils
+    libxenmisc$XEN libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1
     libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
     qemu-system-data busybox-static ipxe vblade
     syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1
-    isolinux genisoimage libmagic1"
+    isolinux genisoimage $LIBMAGIC"
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
     loop bridge tun virtio_console
     xen-blkfront xen-netfront"      # of a driver domain
 
-# kernel_package: what linux-image-amd64 of bookworm (6.1, not the backport) stands for
+# kernel_package: what linux-image-amd64 of the release, not of its backports, stands for
 kernel_package() {
-    meta=$(apt-cache madison linux-image-amd64 | awk '$3 ~ /^6\.1\./ { print $3; exit }')
-    apt-cache show "linux-image-amd64=$meta" | grep -o 'linux-image-6\.1\.[^ ,]*' | head -n 1
+    meta=$(apt-cache madison linux-image-amd64 | awk -v of="$LINUX." 'index($3, of) == 1 { print $3; exit }')
+    apt-cache show "linux-image-amd64=$meta" | grep -o "linux-image-$LINUX\.[^ ,]*" | head -n 1
 }
 
 unpack_packages() {
@@ -39,9 +39,9 @@ unpack_packages() {
         dpkg -x "$d" "$new/root"
     done
     rm -rf "$new/debs"
-    gunzip -c "$new/root/boot/xen-4.17-amd64.gz" >"$new/xen"
+    gunzip -c "$new/root/boot/xen-$XEN-amd64.gz" >"$new/xen"
     # Xen's own unxz of dom0's kernel takes seconds here
-    python3 "$HERE/tools/vmlinux.py" "$new"/root/boot/vmlinuz-6.1.* >"$new/vmlinux"
+    python3 "$HERE/tools/vmlinux.py" "$new"/root/boot/vmlinuz-* >"$new/vmlinux"
     kernel=$(basename "$new"/root/lib/modules/*)
     depmod -b "$new/root" "$kernel"
     echo "$kernel" >"$new/kernel"
@@ -149,7 +149,7 @@ make_image() {
 
     # dom0
     t=$new/dom0
-    x=usr/lib/xen-4.17
+    x=usr/lib/xen-$XEN
     for d in bin sbin proc sys dev run tmp out lab guest var/lib/xen var/log/xen etc/xen/scripts \
         usr/bin usr/share/qemu/keymaps usr/share/seabios $x/bin $x/boot; do
         mkdir -p "$t/$d"
