@@ -22,6 +22,14 @@ help:
 	@echo "make series       patches for QEMU's and SeaBIOS's maintainers, in build/series/"
 	@echo "make check-series builds each of them, with checkpatch.pl, tests and Sphinx"
 	@echo "make clean        remove build/; the cache stays, make says where"
+	@echo "DIST=trixie       or bookworm, behind any of them: in a root of Debian 13 or 12, in build/trixie/"
+# DIST=SUITE: the same in the root of that release of Debian, if it is not the machine's
+SUITE := $(shell . /etc/os-release && echo $$VERSION_CODENAME)
+DIST ?= $(SUITE)
+ifneq ($(DIST),$(SUITE))
+$(filter-out help,$(MAKECMDGOALS)):
+	@scripts/in-root.sh $(DIST) make $@
+else
 build:
 	@scripts/build.sh
 bios:
@@ -74,5 +82,6 @@ test-deb: build
 	@python3 scripts/test.py --package
 clean:
 	@scripts/clean.sh
+endif
 .PHONY: help build bios bios-test demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
 	deb test-deb edit refresh series check-series clean
