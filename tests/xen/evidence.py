@@ -57,7 +57,7 @@ def parse_connection(text):
     """The guest's to xenstore: bytes in its rings that nobody has read, and
     what xenstored tells, as it can."""
     at = {m[1]: int(m[2]) for m in re.finditer(
-        r'^(\w+) *:? +(\d+)$', text, re.M)}
+        r'^(\w+) *:? +(\d+)(?: +\(max .*\))?$', text, re.M)}
     needed = re.search(r'partial_in: (\d+) needed', text)
     return at and {
         'requests': (at['req_prod'] - at['req_cons']) % 2 ** 32,

@@ -10,7 +10,7 @@ HERE=$TOP/tests/xen
 LAB=$CACHE/lab
 PATH=$PATH:/usr/sbin:/sbin          # depmod, modprobe: they only read and write below $LAB
 
-BUILD_PACKAGES="gcc libc6-dev make dpkg-dev libxen-dev cpio kmod python3"
+BUILD_PACKAGES="gcc libc6-dev make dpkg-dev libxen-dev cpio kmod python3 xz-utils zstd"
 # libxl and friends are here by hand because nothing is installed that could pull them in
 PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-utils
     libxenmisc$XEN libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1
@@ -39,6 +39,10 @@ unpack_packages() {
         dpkg -x "$d" "$new/root"
     done
     rm -rf "$new/debs"
+    # as an installed system has them
+    for d in bin sbin lib; do
+        [ -e "$new/root/$d" ] || ln -s "usr/$d" "$new/root/$d"
+    done
     gunzip -c "$new/root/boot/xen-$XEN-amd64.gz" >"$new/xen"
     # Xen's own unxz of dom0's kernel takes seconds here
     python3 "$HERE/tools/vmlinux.py" "$new"/root/boot/vmlinuz-* >"$new/vmlinux"
@@ -75,6 +79,7 @@ modules() {
         mkdir -p "$to$(dirname "${m#"$R"}")"
         cp "$m" "$to${m#"$R"}"
     done
+    find "$to/lib/modules" -name '*.xz' -exec xz -d {} +    # busybox would take longer
     for f in order builtin builtin.modinfo; do
         cp "$R/lib/modules/$KERNEL/modules.$f" "$to/lib/modules/$KERNEL/"
     done
@@ -154,6 +159,7 @@ make_image() {
         usr/bin usr/share/qemu/keymaps usr/share/seabios $x/bin $x/boot; do
         mkdir -p "$t/$d"
     done
+    ln -s "xen-$XEN" "$t/usr/lib/xen"
     ln -s ../run "$t/var/run"
     ln -s ../run/lock "$t/var/lock"
     cp "$R/bin/busybox" "$t/bin/"
@@ -196,7 +202,9 @@ make_image() {
     cp "$HERE/guest/driver" "$t/guest/"
     chmod +x "$t/guest/driver"
     python3 "$HERE/tools/qcow2.py" $((16 << 20)) >"$t/guest/qcow2"
-    cp "$R/boot/ipxe.lkrn" "$new/firmware/labfw.rom" "$new/firmware/san.img" \
+    # in /boot or not, whichever is not a link
+    find "$R/boot" "$R/usr/lib/ipxe" -name ipxe.lkrn -type f -exec cp {} "$t/guest/" \;
+    cp "$new/firmware/labfw.rom" "$new/firmware/san.img" \
         "$new/firmware/int13.img" "$t/guest/"
     boot_disk "$t/guest"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"

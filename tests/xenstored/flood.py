@@ -227,7 +227,7 @@ class Rig:
             f'access-log-file = {d}/access\n')
         options = {'xenstored': ['--no-fork', '--pid-file', d / 'pid'],
                    'oxenstored': ['--no-fork', '--config-file', d / 'conf']}
-        self.start([PACKAGES / 'usr/lib/xen-4.17/bin' / self.xenstored,
+        self.start([*PACKAGES.glob(f'usr/lib/xen-*/bin/{self.xenstored}'),
                     *options[self.xenstored]], 'xenstored', LD_PRELOAD=shim,
                    LD_LIBRARY_PATH=f'{PACKAGES}/usr/lib/x86_64-linux-gnu:'
                                    f'{PACKAGES}/lib/x86_64-linux-gnu')

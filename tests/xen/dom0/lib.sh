@@ -312,8 +312,8 @@ ready() {   # Linux is
 driver_initrd() (
     cd /
     {
-        printf '%s\n' usr usr/lib usr/lib/xen-4.17 guest proc sys dev run tmp
-        find bin etc lib lib64 sbin usr/bin usr/lib/xen-4.17/bin guest/driver
+        printf '%s\n' usr usr/lib usr/lib/xen usr/lib/xen-* guest proc sys dev run tmp
+        find bin etc lib lib64 sbin usr/bin usr/lib/xen-*/bin guest/driver
         find var -type d -o -type l
     } | cpio -o -H newc >"/tmp/$SCENARIO-initrd" 2>/dev/null
 )
