@@ -643,6 +643,7 @@ static bool live(void)
 
 void labfw(void)
 {
+    check_linux();
     while (live()) {
         continue;
     }

@@ -8,6 +8,9 @@
 
 #include "xen.h"
 
+/* stop where the one that QEMU has for the BIOS would need memory of ours */
+void check_linux(void);
+
 /* as its boot protocol has it; boot.S starts it in real mode */
 void load_linux(const char *command_line);
 

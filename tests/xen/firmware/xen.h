@@ -116,7 +116,7 @@ enum {
 };
 
 /* of blob.ld */
-extern u8 hypercall_page[], pool[], pool_end[];
+extern u8 BLOB[], hypercall_page[], pool[], pool_end[];
 
 /* find Xen and its store; false where there is none */
 bool begin(void);
