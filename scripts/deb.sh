@@ -1,7 +1,7 @@
 #!/bin/sh
 # deb.sh [lab]: build/qemu-system-xen-fw-handoff_VERSION_amd64.deb, QEMU as Debian builds it for Xen
-# with our device, beside Debian's own.  Checked by lintian, and by apt for whether Debian 12
-# has what it depends on.  lab: also build/deb/, what a lab's dom0 installs.
+# with our device, beside Debian's own.  Checked by lintian, and by apt for whether the
+# release has what it depends on.  lab: also build/deb/, what a lab's dom0 installs.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -12,7 +12,8 @@ PACKAGE='qemu-system-xen-fw-handoff'
 DOC=usr/share/doc/$PACKAGE
 
 # version: Debian's of QEMU without its epoch and +ds, then ours: of a tag and what came after
-# it, or of how many commits there are, so that a later one is greater
+# it, or of how many commits there are, so that a later one is greater, then the release, whose
+# Xen it is linked with
 version() {
     qemu=$(basename "$(dirname "$(readlink -f "$TOP/build/qemu")")" | sed 's/^qemu-//; s/+ds//')
     if ours=$(git -C "$TOP" describe --tags --match 'v[0-9]*' 2>/dev/null); then
@@ -21,7 +22,7 @@ version() {
         ours=0+$(git -C "$TOP" rev-list --count HEAD).g$(git -C "$TOP" rev-parse --short HEAD)
     fi || die "no version: this needs git and the repository's history"
     [ -z "$(git -C "$TOP" status --porcelain --untracked-files=no)" ] || ours=$ours+dirty
-    echo "$qemu+fw$ours"
+    echo "$qemu+fw$ours~deb$DEBIAN"
 }
 
 # place MODE FILE PATH: into the package
@@ -82,7 +83,7 @@ place 755 "$P/prerm" DEBIAN/prerm
 needs=$(depends)
 [ -n "$needs" ] || { cat "$work/shlibdeps.log" >&2; die "dpkg-shlibdeps found no dependency of $model"; }
 sed -e "s|@PACKAGE@|$PACKAGE|; s|@VERSION@|$VERSION|; s|@MAINTAINER@|$MAINTAINER|; s|@DEPENDS@|$needs|" \
-    -e "s|@SIZE@|$(du -sk --exclude=DEBIAN "$root" | cut -f 1)|" "$P/control.in" >"$root/DEBIAN/control"
+    -e "s|@XEN@|$XEN|; s|@SIZE@|$(du -sk --exclude=DEBIAN "$root" | cut -f 1)|" "$P/control.in" >"$root/DEBIAN/control"
 (cd "$root" && find usr -type f | sort | xargs md5sum >DEBIAN/md5sums)
 
 deb=$TOP/build/${PACKAGE}_${VERSION}_amd64.deb
@@ -91,8 +92,8 @@ dpkg-deb --root-owner-group --build "$root" "$deb" >/dev/null
 # a commit in the version makes a name too long for CDs, and for nothing else
 lintian --allow-root --fail-on error,warning --suppress-tags package-has-long-file-name "$deb" || die "lintian does not like build/${deb##*/}"
 apt-get install --simulate -o APT::Get::Show-User-Simulation-Note=false "$deb" >"$work/apt.log" 2>&1 ||
-    { tail -n 20 "$work/apt.log" >&2; die "apt of Debian 12 would not install build/${deb##*/}"; }
-say "build/${deb##*/}: $(du -h "$deb" | cut -f 1); lintian finds nothing, Debian 12 has what it needs"
+    { tail -n 20 "$work/apt.log" >&2; die "apt of Debian $DEBIAN would not install build/${deb##*/}"; }
+say "build/${deb##*/}: $(du -h "$deb" | cut -f 1); lintian finds nothing, Debian $DEBIAN has what it needs"
 [ "${1:-}" = lab ] || exit 0
 rm -rf "$TOP/build/deb"
 mkdir "$TOP/build/deb"
