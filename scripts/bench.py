@@ -300,7 +300,7 @@ def on_xen(args):
                 sys.exit('bench: Linux has not ended its resets, see '
                          f'{directory.relative_to(TOP)}')
             linux[column][key] = seconds
-    table('Linux 6.1, whose firmware has connected two disks and a NIC',
+    table('Linux, whose firmware has connected two disks and a NIC',
           ['', 'with the device', 'without'],
           [[text, linux['with'][key], linux['without'][key]] for key, text in (
               ('rings_at_first_line', "firmware's rings mapped at its first "
@@ -406,7 +406,7 @@ def plots(report):
         lines['Linux itself (disks and a NIC)'] = [
             (linux['resets'], linux['reset_seconds'] * 1000)]
         plot('stall', 'How long it takes to close what the firmware has '
-             f'connected\\n{where}; Xen 4.17 in TCG', 'ms', lines)
+             f'connected\\n{where}; {lab.host()} in TCG', 'ms', lines)
     if qtest:
         lines = {}
         for cell in qtest['handoffs']:

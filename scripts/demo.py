@@ -60,7 +60,7 @@ def rows(facts):
     for device, name in DEVICES.items():
         yield f'{name} after the announcement', works(
             late['devices'].get(device), 'still_works', 'still works')
-    yield '4. Linux 6.1', ''
+    yield '4. Linux', ''
     seen = linux['linux']
     yield ("firmware's rings mapped in dom0 at Linux's first line",
            len(linux['snapshots']['first-line']['firmware_mapped']))
@@ -94,7 +94,7 @@ def main():
     width = max(len(str(v)) for c in columns for v in c.values()) + 2
     print('\nFirmware has connected PV devices and left them open: a BIOS its '
           'only disk (1),\nan option ROM two disks and a NIC (2 to 4). Then an '
-          "OS starts. Measured on\nXen 4.17, from dom0 and from Xen's own dump:\n")
+          f"OS starts. Measured on\n{lab.host()}, from dom0 and from Xen's own dump:\n")
     print(' ' * label + 'without'.ljust(width) + 'with xen-fw-handoff')
     for name, left in columns[0].items():
         if left == '':

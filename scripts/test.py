@@ -195,6 +195,7 @@ def whole_matrix():
     where = lab.run_matrix(list(matrix.WITH))
     for scenario, check in matrix.WITH.items():
         scenarios(where.get(scenario, 'none'), {scenario: check})
+    print(f'\nOn {lab.host()}')
     for group in matrix.GROUPS:
         print(f'\n{group}')
         for of, text, scenario in matrix.CELLS:

@@ -77,6 +77,11 @@ except ValueError:
     sys.exit('LAB_PATIENCE is a whole number: how many times longer to wait')
 
 
+def host():
+    """What a lab is, in words."""
+    return (IMAGE / 'host').read_text().strip()
+
+
 def libraries(binaries):
     """Their shared libraries that dom0's base image has not."""
     there = (IMAGE / 'libraries').read_text().split()

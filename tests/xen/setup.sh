@@ -213,6 +213,7 @@ make_image() {
     # labs may run on an older image, so every image has its own directory
     rm -rf "$g" "$s" "$t" "$new/firmware"
     ln "$LAB/packages/xen" "$LAB/packages/vmlinux" "$new/"
+    echo "Xen $XEN and Linux $LINUX of Debian $DEBIAN" >"$new/host"
     touch "$new/in-use"
     rm -rf "$LAB/image-$key"
     mv "$new" "$LAB/image-$key"
