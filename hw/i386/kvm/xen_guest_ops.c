@@ -17,6 +17,7 @@
 
 #include "xen_evtchn.h"
 #include "xen_gnttab.h"
+#include "xen_xenstore.h"
 
 static int emu_hvm_param_get(uint32_t index, uint64_t *value)
 {
@@ -58,6 +59,13 @@ static void *emu_grant_table_map(unsigned int frames)
 
 static void emu_grant_table_unmap(void *table, unsigned int frames)
 {
+}
+
+/* There is nobody to ask: QEMU is xenstored */
+static int emu_xenstore_reset(int64_t until)
+{
+    xen_xenstore_reset_connection();
+    return 0;
 }
 
 /* --- holding a vCPU ------------------------------------------------------- */
@@ -122,6 +130,7 @@ static const struct guest_backend_ops emu_guest_ops = {
     .grant_table_size = emu_grant_table_size,
     .grant_table_map = emu_grant_table_map,
     .grant_table_unmap = emu_grant_table_unmap,
+    .xenstore_reset = emu_xenstore_reset,
 };
 
 /* Runs when the Xen bus comes up; a test's xen-loopback has set its own ops */
