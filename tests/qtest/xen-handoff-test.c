@@ -2329,7 +2329,7 @@ static void test_kvm(void)
                                      "realized"));
     g_assert_true(qxen_handoff_is_armed(qts));
 
-    qxen_out(qts, 2, 0x12, 3);
+    qtest_outw(qts, 0x12, 3);
     g_assert_false(qxen_handoff_is_armed(qts));
     g_assert_cmpint(qxen_handoff_count(qts, "handed-off"), ==, 0);
 
