@@ -9,7 +9,8 @@
  * with the same grant references but with pages of its own.  It proves every
  * device with data.
  *
- * Options, read from xenstore (lab/...; "none" or nothing for no device):
+ * Options, read from xenstore (lab/..., or, where QEMU is Xen, the same from a
+ * file of fw_cfg; "none" or nothing for no device):
  *   firmware    devices that the firmware connects: "vbd/51712 vif/0 vkbd/0"
  *   os          "1": be an OS; else return to the BIOS, which boots one
  *   boot        Linux's command line: do no more than load Linux for the boot
@@ -39,10 +40,11 @@
  *   quiet       "1": the firmware waits at "quiet", with nothing under way in
  *               xenstore
  *   request     "1": the firmware asks for its teardown, if it may
- *   gates       points where to wait until lab/go names them: "firmware",
- *               "halved", "chained", "closed", "asked", "early", "announced",
- *               "done"; data/lab-at says where we are.  "littered" and "quiet"
- *               wait for COM1's scratch register to be something else than 0
+ *   gates       points where to wait until lab/go, or a line on COM1, names
+ *               them: "firmware", "halved", "chained", "closed", "asked",
+ *               "early", "announced", "done"; data/lab-at says where we are.
+ *               "littered" and "quiet" wait for COM1's scratch register to be
+ *               something else than 0
  *   rounds      for the benchmark: so many times the firmware connects and is
  *               torn down by dom0, or by the device under test if it then has
  *               a "request"; it waits at "firmware" and "asked"
@@ -443,9 +445,9 @@ static void store_lives(void)
     bool answered;
     u32 events;
 
-    store_request(XS_READ, "lab/complete", requested, ~0u);
+    store_request(XS_READ, "data/lab-at", requested, ~0u);
     reply = store_reply();
-    answered = reply && starts_with(reply, "1");
+    answered = reply && starts_with(reply, "early");
     events = store_events;
     store_write("data", "lab-watch", "1");
     store_number("data", "lab-watch");      /* its event has come before */
@@ -506,7 +508,7 @@ static void step(const char *word)
         store_watch("data/lab-watch");
         store_transaction();            /* stays open */
     } else if (starts_with(word, "request")) {
-        requested = store_request(XS_READ, "lab/complete", 0, 20);
+        requested = store_request(XS_READ, "data/lab-at", 0, 20);
     } else if (starts_with(word, "reply")) {
         store_lives();
     } else if (starts_with(word, "early")) {

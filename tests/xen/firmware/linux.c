@@ -11,47 +11,6 @@
 #define KERNEL ((u8 *)0x0100000)
 #define INITRD ((u8 *)0x8000000)
 
-/* @n bytes of item @select, or the next ones of the same item if that is 0 */
-static void fw_cfg_read(u16 select, void *to, u32 n)
-{
-    shared struct {
-        u32 control, length, address[2];
-    } dma = {
-        __builtin_bswap32(select ? select << 16 | 10 : 2),
-        __builtin_bswap32(n), { 0, __builtin_bswap32((u32)to) }
-    };
-
-    mb();
-    outl(0x514, 0);
-    outl(0x518, __builtin_bswap32((u32)&dma));
-    while (dma.control) {
-        continue;
-    }
-    mb();
-}
-
-/* the size of the file, which is selected by *@select, or 0 */
-static u32 fw_cfg_find(const char *name, u16 *select)
-{
-    struct {
-        u32 size;
-        u16 select, reserved;
-        char name[56];
-    } file;
-    u32 files;
-
-    fw_cfg_read(0x19, &files, sizeof(files));
-    for (files = __builtin_bswap32(files); files; files--) {
-        fw_cfg_read(0, &file, sizeof(file));
-        if (starts_with(file.name, name)) {
-            *select = __builtin_bswap16(file.select);
-            return __builtin_bswap32(file.size);
-        }
-    }
-    say("no file %s", name);
-    return 0;
-}
-
 /*
  * We would not run on, and nobody would notice Linux in pages that backends
  * still have of us.
@@ -103,6 +62,7 @@ void load_linux(const char *command_line)
     u32 size = fw_cfg_find("opt/labfw/kernel", &kernel), setup;
 
     if (!size) {
+        say("there is no kernel");
         return;
     }
     fw_cfg_read(kernel, SETUP, 1024);

@@ -107,6 +107,12 @@ void set_scratch(u8 value);
 /* where BAR @n of the platform device is, 0 without one */
 u32 platform_bar(u32 n);
 
+/* QEMU's fw_cfg: the size of a file, which *@select selects, or 0 */
+u32 fw_cfg_find(const char *name, u16 *select);
+
+/* @n bytes of item @select, or the next ones of the same item if that is 0 */
+void fw_cfg_read(u16 select, void *to, u32 n);
+
 /* --- Xen ------------------------------------------------------------------ */
 
 enum {
