@@ -7,6 +7,7 @@ help:
 	@echo "make demo         a guest on a real Xen without and with the device, in one table"
 	@echo "make test         all tests: those of test-quick, and guests on a real Xen"
 	@echo "make test-xen     the whole matrix of guests on a real Xen, with a table of its cells"
+	@echo "make test-kvm     guests on QEMU's own Xen, under KVM"
 	@echo "make test-soak    N=50 guests one after the other in one dom0: does anything add up?"
 	@echo "make test-quick   unit tests, qtests and some rounds of fuzz, no Xen"
 	@echo "make test-asan    test-quick on a QEMU built with ASan and UBSan: any report fails"
@@ -45,6 +46,9 @@ test: build bios-test
 test-xen: build bios
 	@tests/xen/setup.sh
 	@python3 scripts/test.py --matrix
+test-kvm: build bios
+	@tests/xen/setup.sh
+	@python3 scripts/test.py --kvm
 test-soak: build
 	@tests/xen/setup.sh
 	@python3 scripts/test.py --soak $(N)
@@ -83,5 +87,5 @@ test-deb: build
 clean:
 	@scripts/clean.sh
 endif
-.PHONY: help build bios bios-test demo test test-xen test-soak test-quick test-asan fuzz bench coverage check \
+.PHONY: help build bios bios-test demo test test-xen test-kvm test-soak test-quick test-asan fuzz bench coverage check \
 	deb test-deb edit refresh series check-series clean

@@ -2,13 +2,14 @@
 """Run all tests: make test.
 
 Unit tests, qtests and some rounds of fuzz first, then a guest that floods a
-real xenstored, then the guests on a real Xen.
+real xenstored, then guests on QEMU's own Xen and on a real one.
 One line per check, the last line is "N passed, N failed".  With names of
 scenarios as arguments only those guests: scripts/test.py naive mixed.  With
 --quick no Xen; with --variant no Xen either, on another build of QEMU.  With
 --matrix all guests on a real Xen and nothing else: make test-xen; with --soak
 only so many of one: make test-soak; with --package those of the Debian
-package, installed in dom0: make test-deb.
+package, installed in dom0: make test-deb; with --kvm those of QEMU's own Xen:
+make test-kvm.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
@@ -38,6 +39,7 @@ HANGS = 1200        # seconds; an act that hangs, the fuzzer itself ends sooner
 sys.path.insert(0, str(TOP / 'tests' / 'xen'))
 
 import evidence     # noqa: E402
+import kvm          # noqa: E402
 import lab          # noqa: E402
 import matrix       # noqa: E402
 
@@ -250,15 +252,18 @@ def main():
                         help='guests one after the other in one dom0')
     parser.add_argument('--package', action='store_true',
                         help='the Debian package, installed in dom0')
+    parser.add_argument('--kvm', action='store_true',
+                        help="the guests on QEMU's own Xen, which needs KVM")
     parser.add_argument('--rounds', type=int, default=ROUNDS, metavar='N',
                         help='so many of fuzz')
     parser.add_argument('scenario', nargs='*',
                         help=f'among {" ".join(matrix.WITH)}')
     args = parser.parse_args()
-    unknown = [name for name in args.scenario if name not in matrix.WITH]
+    known = kvm.STORIES if args.kvm else matrix.WITH
+    unknown = [name for name in args.scenario if name not in known]
     if unknown:
         sys.exit(f'test: no scenario {unknown[0]}; there are: '
-                 f'{" ".join(matrix.WITH)}')
+                 f'{" ".join(known)}')
     if args.soak is not None and args.soak < 3:
         sys.exit('test: a soak has 3 rounds or more')
     if args.variant == 'plain':
@@ -270,12 +275,15 @@ def main():
         soak(args.soak)
     elif args.package:
         package()
+    elif args.kvm:
+        kvm.run(args.scenario or kvm.STORIES, result)
     else:
         if not args.scenario:
             quick(args.variant, args.rounds)
         if not args.quick and args.variant == 'plain':
             if not args.scenario:
                 program(TOP, dict(os.environ), 'tests/xenstored/flood.py')
+                kvm.run(kvm.SHORT, result)
             labs(args.scenario or matrix.SHORT)
     print(f'tests took {time.monotonic() - start:.0f} s')
     if failures:

@@ -19,6 +19,8 @@ PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-uti
     qemu-system-data busybox-static ipxe vblade
     syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1
     isolinux genisoimage $LIBMAGIC"
+# of the machine whose KVM has QEMU's own Xen for the guest: virtio is built in
+KVM_MODULES="kvm-amd tun"
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
     loop bridge tun virtio_console
     xen-blkfront xen-netfront"      # of a driver domain
@@ -29,14 +31,22 @@ kernel_package() {
     apt-cache show "linux-image-amd64=$meta" | grep -o "linux-image-$LINUX\.[^ ,]*" | head -n 1
 }
 
+# kvm_package: bookworm's first kernel with KVM_XEN, and trixie's, whose meta package has no version
+kvm_package() {
+    apt-cache show linux-image-6.12-cloud-amd64 linux-image-cloud-amd64 2>/dev/null | grep -o 'linux-image-6\.12\.[^ ,]*' | head -n 1
+}
+
 unpack_packages() {
     new=$LAB/packages.new
     rm -rf "$new"
-    mkdir -p "$new/debs" "$new/root"
+    mkdir -p "$new/debs" "$new/root" "$new/kvm"
     # shellcheck disable=SC2086
     (cd "$new/debs" && apt-get download $PACKAGES)
     for d in "$new"/debs/*.deb; do
-        dpkg -x "$d" "$new/root"
+        case $d in
+        */linux-image-*-cloud-*) dpkg -x "$d" "$new/kvm" ;;
+        *) dpkg -x "$d" "$new/root" ;;
+        esac
     done
     rm -rf "$new/debs"
     # as an installed system has them
@@ -49,6 +59,7 @@ unpack_packages() {
     kernel=$(basename "$new"/root/lib/modules/*)
     depmod -b "$new/root" "$kernel"
     echo "$kernel" >"$new/kernel"
+    depmod -b "$new/kvm" "$(basename "$new"/kvm/lib/modules/*)"
     echo "$wanted" >"$new/stamp"
     rm -rf "$LAB/packages"
     mv "$new" "$LAB/packages"
@@ -69,7 +80,7 @@ libraries() {
         done
 }
 
-# modules ROOT NAME...: copy kernel modules with what they depend on
+# modules ROOT NAME...: copy kernel modules with what they depend on, as busybox loads them
 modules() {
     to=$1
     shift
@@ -121,6 +132,27 @@ C
     printf '\100' | dd of="$1/grub.mbr" bs=1 seek=92 conv=notrunc status=none
     gzip -9 "$image"
     rm "$1/core" "$1/grub.cfg"
+)
+
+# kvm_machine GUEST: a machine with KVM and the files in GUEST that it needs, as an initrd without
+# QEMU, and its kernel
+kvm_machine() (
+    n=$new/nested
+    mkdir -p "$n/bin" "$n/sbin" "$n/proc" "$n/sys" "$n/dev" "$n/tmp" "$n/guest" "$n/usr/bin" "$n/usr/share/qemu"
+    cp "$R/bin/busybox" "$n/bin/"
+    cp "$R/usr/sbin/vblade" "$n/usr/bin/"
+    cp "$new"/bios/* "$n/usr/share/qemu/"
+    for f in vmlinuz initrd ipxe.lkrn labfw.rom san.img; do
+        cp "$1/$f" "$n/guest/"
+    done
+    cp "$HERE/nested/init" "$n/"
+    chmod +x "$n/init"
+    R=$LAB/packages/kvm KERNEL=$(basename "$LAB"/packages/kvm/lib/modules/*)
+    # shellcheck disable=SC2086
+    modules "$n" $KVM_MODULES
+    archive "$n" >"$new/kvm.cpio"
+    cp "$R/boot/vmlinuz-$KERNEL" "$new/kvm-vmlinuz"
+    rm -rf "$n"
 )
 
 make_image() {
@@ -207,6 +239,7 @@ make_image() {
     cp "$new/firmware/labfw.rom" "$new/firmware/san.img" \
         "$new/firmware/int13.img" "$t/guest/"
     boot_disk "$t/guest"
+    kvm_machine "$t/guest"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"
     tar cf "$new/dom0.tar" --owner=0 --group=0 -C "$t" .
 
@@ -228,7 +261,7 @@ make_image() {
 image_key() {
     (cd "$HERE" && {
         cat "$LAB/packages/stamp"
-        find setup.sh dom0/stage1 dom0/block dom0/vif-bridge guest tools firmware -type f | sort |
+        find setup.sh dom0/stage1 dom0/block dom0/vif-bridge guest nested tools firmware -type f | sort |
             xargs sha256sum
     } | sha256sum | cut -c 1-16)
 }
@@ -247,7 +280,7 @@ one_at_a_time
 apt_setup
 # shellcheck disable=SC2086
 apt_install $BUILD_PACKAGES
-PACKAGES="$(kernel_package) $PACKAGES"
+PACKAGES="$(kernel_package) $(kvm_package) $PACKAGES"
 # shellcheck disable=SC2086
 wanted=$(apt-get download --print-uris $PACKAGES | awk '{ print $2 }' | sort)
 [ "$wanted" = "$(cat "$LAB/packages/stamp" 2>/dev/null)" ] ||
