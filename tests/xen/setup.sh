@@ -50,8 +50,8 @@ unpack_packages() {
     done
     rm -rf "$new/debs"
     # as an installed system has them
-    for d in bin sbin lib; do
-        [ -e "$new/root/$d" ] || ln -s "usr/$d" "$new/root/$d"
+    for d in root/bin root/sbin root/lib kvm/lib; do
+        [ -e "$new/$d" ] || ln -s "usr/${d#*/}" "$new/$d"
     done
     gunzip -c "$new/root/boot/xen-$XEN-amd64.gz" >"$new/xen"
     # Xen's own unxz of dom0's kernel takes seconds here
