@@ -205,7 +205,7 @@ def parse_events(log):
 def first_line_seconds(events):
     """How long the guest ran until Linux's first line, None if that is not
     known: it stood still while dom0 looked at what the loader had."""
-    return None if 'loads' not in events else (
+    return None if not {'loads', 'first-line'} <= events.keys() else (
         events['snapshot firmware'] - events['started']
         + events['first-line'] - events['loads'])
 

@@ -268,6 +268,7 @@ class Parts(unittest.TestCase):
     def test_first_line_seconds(self):
         events = {'started': 2.0, 'snapshot firmware': 5.0, 'first-line': 11.0}
         self.assertIsNone(evidence.first_line_seconds(events))
+        self.assertIsNone(evidence.first_line_seconds({'loads': 7.0}))
         self.assertEqual(evidence.first_line_seconds(events | {'loads': 7.0}),
                          7.0)
 
