@@ -415,10 +415,12 @@ def ipxe(machine, device):
                       'echo $!').strip()
     machine.run('printf "#!ipxe\\nifopen net0\\nsanboot --drive 0x80 '
                 'aoe:e0.0\\n" >/tmp/script')
-    yield from unnamed(
-        machine, device, chk.NIC, f'-M pc,graphics=off {NIC} '
-        '-kernel /guest/ipxe.lkrn -initrd /tmp/script')
-    machine.run(f'kill {pid}')
+    try:
+        yield from unnamed(
+            machine, device, chk.NIC, f'-M pc,graphics=off {NIC} '
+            '-kernel /guest/ipxe.lkrn -initrd /tmp/script')
+    finally:
+        machine.run(f'kill {pid}')
 
 
 def linux(machine, device, args=LINUX, lives=1, litter=None):

@@ -587,6 +587,21 @@ archive_evidence() {
     cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/before/qemu-dm.log"
 }
 
+# save: the guest goes to a file, and its device model ends
+save() {
+    say "waiting for xl save ($((60 * PATIENCE)) s at most)"
+    timeout $((60 * PATIENCE)) xl save "$SCENARIO" "/tmp/$SCENARIO-saved"
+    event saved
+    archive_evidence
+}
+
+# restore [-p]: it comes back, and stands still with -p
+restore() {
+    say "waiting for xl restore ($((60 * PATIENCE)) s at most)"
+    timeout $((60 * PATIENCE)) xl restore "$@" "/tmp/$SCENARIO-saved" >"$OUT/xl-restore.log" 2>&1
+    present
+}
+
 restarted() { DOMID=$(xl domid "$SCENARIO" 2>/dev/null) && is_at 'begin'; }
 
 # reboot_into REASON KEY VALUE...: the firmware leaves all connected and the OS, when it uses the

@@ -4,8 +4,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 
-saved=/tmp/$SCENARIO-saved
-
 bios
 # shellcheck disable=SC2034  # guest() reads them
 NUMBERS=4 KIND=kernel
@@ -15,12 +13,8 @@ event started
 xl unpause "$SCENARIO"
 checkpoint_scratch 'firmware' 300
 snapshot 'firmware'
-say "waiting for xl save (60 s at most)"
-timeout 60 xl save "$SCENARIO" "$saved"
-archive_evidence
-say "waiting for xl restore (60 s at most)"
-timeout 60 xl restore "$saved" >"$OUT/xl-restore.log" 2>&1
-present
+save
+restore
 resume_scratch 'firmware'
 await 60 "the test of INT 13h to end" said_done
 snapshot 'restored'

@@ -4,18 +4,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 
-saved=/tmp/$SCENARIO-saved
-
 guest
 start firmware "$ALL" quiet 1 gates firmware
 through firmware
 checkpoint_scratch 'quiet' 60
-say "waiting for xl save (60 s at most)"
-timeout 60 xl save "$SCENARIO" "$saved"
-archive_evidence
-say "waiting for xl restore (60 s at most)"
-timeout 60 xl restore "$saved" >"$OUT/xl-restore.log" 2>&1
-present
+save
+restore
 [ -z "$DM_ARGS" ] || reported restored
 options chain "$ALL" os 1 late "$ALL" gates "chained announced done"
 resume_scratch 'quiet'
