@@ -23,10 +23,13 @@ help:
 	@echo "make series       patches for QEMU's and SeaBIOS's maintainers, in build/series/"
 	@echo "make check-series builds each of them, with checkpatch.pl, tests and Sphinx"
 	@echo "make clean        remove build/; the cache stays, make says where"
+	@echo "HOSTS=bookworm    or trixie, behind test and test-xen: guests on that release's Xen only"
 	@echo "DIST=trixie       or bookworm, behind any of them: in a root of Debian 13 or 12, in build/trixie/"
 # DIST=SUITE: the same in the root of that release of Debian, if it is not the machine's
 SUITE := $(shell . /etc/os-release && echo $$VERSION_CODENAME)
 DIST ?= $(SUITE)
+# whose Xen guests run on, the newest first; the labs of others than the machine are built in a root
+HOSTS ?= trixie bookworm
 ifneq ($(DIST),$(SUITE))
 $(filter-out help,$(MAKECMDGOALS)):
 	@scripts/in-root.sh $(DIST) make $@
@@ -37,20 +40,19 @@ bios:
 	@scripts/bios.sh
 bios-test:
 	@scripts/bios.sh test
-demo: build bios
+lab: build
 	@tests/xen/setup.sh
+labs: lab
+	@set -e; for s in $(filter-out $(SUITE),$(HOSTS)); do scripts/in-root.sh $$s make lab DIST=$$s; done
+demo: lab bios
 	@python3 scripts/demo.py
-test: build bios-test
-	@tests/xen/setup.sh
-	@python3 scripts/test.py
-test-xen: build bios
-	@tests/xen/setup.sh
-	@python3 scripts/test.py --matrix
-test-kvm: build bios
-	@tests/xen/setup.sh
+test: labs bios-test
+	@python3 scripts/test.py $(HOSTS:%=--host %)
+test-xen: labs bios
+	@python3 scripts/test.py --matrix $(HOSTS:%=--host %)
+test-kvm: lab bios
 	@python3 scripts/test.py --kvm
-test-soak: build
-	@tests/xen/setup.sh
+test-soak: lab
 	@python3 scripts/test.py --soak $(N)
 test-quick: build bios-test
 	@python3 scripts/test.py --quick
@@ -60,10 +62,9 @@ test-asan: bios-test
 fuzz: build
 	@cd build/qemu/build && QTEST_QEMU_BINARY=./qemu-system-x86_64 \
 		tests/qtest/xen-handoff-fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
-bench: build
+bench: lab
 	@scripts/bios.sh dma
 	@scripts/install.sh gnuplot-nox
-	@tests/xen/setup.sh
 	@python3 scripts/bench.py
 coverage: bios-test
 	@scripts/build.sh coverage
@@ -87,5 +88,5 @@ test-deb: build
 clean:
 	@scripts/clean.sh
 endif
-.PHONY: help build bios bios-test demo test test-xen test-kvm test-soak test-quick test-asan fuzz bench coverage check \
+.PHONY: help build bios bios-test lab labs demo test test-xen test-kvm test-soak test-quick test-asan fuzz bench coverage check \
 	deb test-deb edit refresh series check-series clean

@@ -406,7 +406,7 @@ def plots(report):
         lines['Linux itself (disks and a NIC)'] = [
             (linux['resets'], linux['reset_seconds'] * 1000)]
         plot('stall', 'How long it takes to close what the firmware has '
-             f'connected\\n{where}; {lab.host()} in TCG', 'ms', lines)
+             f'connected\\n{where}; {lab.HOST} in TCG', 'ms', lines)
     if qtest:
         lines = {}
         for cell in qtest['handoffs']:

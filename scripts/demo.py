@@ -79,7 +79,7 @@ def rows(facts):
 def main():
     lab.need_built()
     start = time.monotonic()
-    status = lab.run_side_by_side({run: SCENARIOS for run in RUNS})
+    status = lab.run_side_by_side({(lab.HOST, run): SCENARIOS for run in RUNS})
     columns = []
     facts = {}
     try:
@@ -94,7 +94,7 @@ def main():
     width = max(len(str(v)) for c in columns for v in c.values()) + 2
     print('\nFirmware has connected PV devices and left them open: a BIOS its '
           'only disk (1),\nan option ROM two disks and a NIC (2 to 4). Then an '
-          f"OS starts. Measured on\n{lab.host()}, from dom0 and from Xen's own dump:\n")
+          f"OS starts. Measured on\n{lab.HOST}, from dom0 and from Xen's own dump:\n")
     print(' ' * label + 'without'.ljust(width) + 'with xen-fw-handoff')
     for name, left in columns[0].items():
         if left == '':

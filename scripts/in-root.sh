@@ -8,7 +8,7 @@
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 [ $# -ge 2 ] || die "usage: scripts/in-root.sh bookworm|trixie COMMAND..."
-[ "$(id -u)" = 0 ] || die "only root can enter the root of another release"
+[ "$(id -u)" = 0 ] || die "only root can enter the root of another release; make test and test-xen go without it with HOSTS=$SUITE"
 (host "$1")     # or it has said which there are
 suite=$1 root=$CACHE/root-$1 cache=$CACHE/$1 build=$TOP/build/$1
 shift

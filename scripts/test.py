@@ -2,7 +2,8 @@
 """Run all tests: make test.
 
 Unit tests, qtests and some rounds of fuzz first, then a guest that floods a
-real xenstored, then guests on QEMU's own Xen and on a real one.
+real xenstored, then guests on QEMU's own Xen and on a real one: most on the
+first --host, a single handoff on each other.
 One line per check, the last line is "N passed, N failed".  With names of
 scenarios as arguments only those guests: scripts/test.py naive mixed.  With
 --quick no Xen; with --variant no Xen either, on another build of QEMU.  With
@@ -44,7 +45,7 @@ import lab          # noqa: E402
 import matrix       # noqa: E402
 
 passed, failures = 0, []
-green = {}      # {scenario: whether all of its checks passed}
+green = {}      # {(host, scenario): whether all of its checks passed}
 
 
 def result(ok, text, detail=''):
@@ -158,11 +159,11 @@ def unittests(module):
         result(False, str(test), '\n' + trace)
 
 
-def scenarios(name, expected):
+def scenarios(host, name, expected):
     for scenario, check in expected.items():
-        directory = TOP / 'build' / 'xen' / name / scenario.partition('@')[0]
+        directory = host.build / 'xen' / name / scenario.partition('@')[0]
         failed = len(failures)
-        where = f'{name}/{scenario}'
+        where = f'{host.suite}/{name}/{scenario}'
         try:
             facts = evidence.evidence(directory)
             result(facts['status'] == 0, f'{where}: the scenario ran',
@@ -176,44 +177,58 @@ def scenarios(name, expected):
         except (KeyError, IndexError, TypeError, ValueError) as e:
             result(False, f'{where}: the evidence is not complete',
                    f': {e!r}, see {directory}')
-        green[scenario] = len(failures) == failed
+        green[host, scenario] = len(failures) == failed
 
 
-def labs(only):
-    runs = {'with': {}, 'oxenstored': {},
-            'without': {s: check for s, check in matrix.WITHOUT.items()
-                        if s in only}}
-    for s in only:
-        name, _, xenstored = s.partition('@')
-        runs[xenstored or 'with'][name] = matrix.WITH[s]
-    lab.run_side_by_side({name: list(expected) for name, expected
-                          in runs.items() if expected})
-    for name, expected in runs.items():
-        scenarios(name, expected)
+def labs(todo):
+    """Run guests, @todo is {host: [scenario...]}; those of WITHOUT run without
+    the device, too, on the first host."""
+    runs = {}
+    for host, only in todo.items():
+        runs.update({(host, name): {} for name in
+                     ('with', 'oxenstored', 'without')})
+        for s in only:
+            name, _, xenstored = s.partition('@')
+            runs[host, xenstored or 'with'][name] = matrix.WITH[s]
+            if s in matrix.WITHOUT and host == next(iter(todo)):
+                runs[host, 'without'][s] = matrix.WITHOUT[s]
+    runs = {of: expected for of, expected in runs.items() if expected}
+    lab.run_side_by_side({of: list(expected) for of, expected in runs.items()})
+    for of, expected in runs.items():
+        scenarios(*of, expected)
 
 
-def whole_matrix():
-    """All guests, then one line per cell."""
-    where = lab.run_matrix(list(matrix.WITH))
-    for scenario, check in matrix.WITH.items():
-        scenarios(where.get(scenario, 'none'), {scenario: check})
-    print(f'\nOn {lab.host()}')
+def whole_matrix(hosts):
+    """All guests, then one line per cell, with a column for each host."""
+    where = lab.run_matrix(hosts, list(matrix.WITH))
+    for host in hosts:
+        for scenario, check in matrix.WITH.items():
+            scenarios(host, where.get((host, scenario), 'none'),
+                      {scenario: check})
+
+    def row(columns, text):
+        print('   ', *(f'{column:8}' for column in columns), text)
+
+    print()
+    for host in hosts:
+        print(f'{host.suite} is {host}')
     for group in matrix.GROUPS:
         print(f'\n{group}')
+        row([host.suite for host in hosts], '')
         for of, text, scenario in matrix.CELLS:
             if of == group:
-                verdict = 'green' if green[scenario] else 'RED'
-                print(f'    {verdict:6} {text}  [{scenario}]')
+                row(['green' if green[host, scenario] else 'RED'
+                     for host in hosts], f'{text}  [{scenario}]')
         for of, text, why in matrix.ABSENT:
             if of == group:
-                print(f'    absent {text}: {why}')
+                row(['absent'] * len(hosts), f'{text}: {why}')
     print()
 
 
 def soak(rounds):
     """Guests without end, and what Xen and dom0 had then."""
     lab.run_soak(rounds)
-    scenarios('soak', {'soak': matrix.WITH['soak']})
+    scenarios(lab.HOST, 'soak', {'soak': matrix.WITH['soak']})
     tally = evidence.parse_soak(evidence.read(
         TOP / 'build' / 'xen' / 'soak' / 'soak' / 'soak.txt'))
     for name, counts in ('first', tally[:1]), ('last', tally[-1:]):
@@ -225,7 +240,7 @@ def package():
     """The Debian package, installed, used for guests and removed in dom0."""
     debs = TOP / 'build' / 'deb'
     lab.run_package(list(matrix.PACKAGE), debs)
-    scenarios('package', matrix.PACKAGE)
+    scenarios(lab.HOST, 'package', matrix.PACKAGE)
     ours, = debs.glob('qemu-system-xen-fw-handoff_*.deb')
     with tempfile.TemporaryDirectory() as work:
         subprocess.run(['dpkg-deb', '-x', ours, work], check=True)
@@ -256,6 +271,9 @@ def main():
                         help="the guests on QEMU's own Xen, which needs KVM")
     parser.add_argument('--rounds', type=int, default=ROUNDS, metavar='N',
                         help='so many of fuzz')
+    parser.add_argument('--host', action='append', metavar='SUITE',
+                        help='release of Debian whose Xen guests run on; the '
+                        'first has most of them')
     parser.add_argument('scenario', nargs='*',
                         help=f'among {" ".join(matrix.WITH)}')
     args = parser.parse_args()
@@ -266,11 +284,12 @@ def main():
                  f'{" ".join(known)}')
     if args.soak is not None and args.soak < 3:
         sys.exit('test: a soak has 3 rounds or more')
+    hosts = [lab.Host(suite) for suite in args.host or [lab.SUITE]]
     if args.variant == 'plain':
         lab.need_built()
     start = time.monotonic()
     if args.matrix:
-        whole_matrix()
+        whole_matrix(hosts)
     elif args.soak:
         soak(args.soak)
     elif args.package:
@@ -284,7 +303,9 @@ def main():
             if not args.scenario:
                 program(TOP, dict(os.environ), 'tests/xenstored/flood.py')
                 kvm.run(kvm.SHORT, result)
-            labs(args.scenario or matrix.SHORT)
+            short = {host: matrix.SHORT[:1] for host in hosts}
+            short[hosts[0]] = matrix.SHORT
+            labs({host: args.scenario or short[host] for host in hosts})
     print(f'tests took {time.monotonic() - start:.0f} s')
     if failures:
         print('What failed, once more:', *failures, sep='\n')

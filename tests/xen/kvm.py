@@ -89,14 +89,14 @@ class Machine:
     """The one with KVM."""
 
     def __init__(self, stack):
-        image = lab.IMAGE.resolve()
+        image = lab.HOST.image.resolve()
         in_use = stack.enter_context(open(image / 'in-use'))
         fcntl.flock(in_use, fcntl.LOCK_SH)
         work = Path(tempfile.mkdtemp(prefix='xenkvm.', dir='/tmp'))
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         shutil.rmtree(OUT, ignore_errors=True)
         OUT.mkdir(parents=True)
-        shutil.copy(lab.QEMU, work / 'outer')
+        shutil.copy(lab.HOST.qemu, work / 'outer')
         with open(work / 'initrd', 'wb') as initrd:
             initrd.write((image / 'kvm.cpio').read_bytes())
             initrd.write(self.files(work / 'root'))
@@ -129,7 +129,7 @@ class Machine:
             (root / part).mkdir(parents=True)
         programs = [root / 'usr/bin/qemu-system-x86_64',
                     root / 'usr/bin/xen-handoff-test']
-        for source, to in zip((lab.QEMU, QTEST), programs):
+        for source, to in zip((lab.HOST.qemu, QTEST), programs):
             subprocess.run(['strip', '-o', to, source], check=True)
         found = subprocess.run(['ldd', *programs, '/bin/true'], check=True,
                                capture_output=True, text=True)

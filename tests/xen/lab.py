@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
+import platform
 import re
 import shlex
 import shutil
@@ -32,8 +33,6 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 CACHE = Path(os.environ.get('XDG_CACHE_HOME')
              or Path.home() / '.cache') / 'xen-fw-handoff'
-IMAGE = CACHE / 'lab' / 'image'
-QEMU = TOP / 'build' / 'qemu-system-x86_64'
 OUT_SIZE = 256 << 20
 
 OK, SCENARIO_FAILED, LAB_FAILED = 0, 1, 2
@@ -77,18 +76,35 @@ except ValueError:
     sys.exit('LAB_PATIENCE is a whole number: how many times longer to wait')
 
 
-def host():
-    """What a lab is, in words."""
-    return (IMAGE / 'host').read_text().strip()
+class Host:
+    """A release of Debian that labs are made of: the machine's own, or that of
+    a root in the cache, where scripts/in-root.sh has built all it takes."""
+
+    def __init__(self, suite):
+        own = suite == SUITE
+        self.suite = suite
+        self.root = Path('/') if own else CACHE / f'root-{suite}'
+        self.enter = [] if own else [TOP / 'scripts' / 'in-root.sh', suite]
+        self.build = TOP / 'build' / ('' if own else suite)
+        self.image = (CACHE if own else CACHE / suite / CACHE.name) \
+            / 'lab' / 'image'
+        self.qemu = self.build / 'qemu-system-x86_64'
+
+    def __str__(self):
+        return (self.image / 'host').read_text().strip()
+
+    def libraries(self, binaries):
+        """Their shared libraries that dom0's base image has not."""
+        there = (self.image / 'libraries').read_text().split()
+        ldd = subprocess.run([*self.enter, 'ldd', *binaries], check=True,
+                             capture_output=True, text=True)
+        return {self.root / lib[1:]
+                for lib in re.findall(r'=> (/\S+)', ldd.stdout)
+                if Path(lib).name not in there}
 
 
-def libraries(binaries):
-    """Their shared libraries that dom0's base image has not."""
-    there = (IMAGE / 'libraries').read_text().split()
-    ldd = subprocess.run(['ldd', *binaries], check=True, capture_output=True,
-                         text=True)
-    return {lib for lib in re.findall(r'=> (/\S+)', ldd.stdout)
-            if Path(lib).name not in there}
+SUITE = platform.freedesktop_os_release()['VERSION_CODENAME']
+HOST = Host(SUITE)
 
 
 def add_tools(root, *names):
@@ -112,7 +128,7 @@ def add_packages(root, debs):
             TOP / 'build' / 'qemu' / 'build-deb' / 'qemu-system-i386']
 
 
-def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
+def make_overlay(host, work, names, dm_args, settings, debs, gdb):
     """What belongs to this run, unpacked over dom0's base image."""
     root = work / 'overlay'
     lab = root / 'lab'
@@ -133,6 +149,7 @@ def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
     if debs:
         binaries = add_packages(root, debs)
     else:
+        qemu = host.qemu.resolve()
         subprocess.run(['strip', '-o', lab / 'qemu-dm', qemu], check=True)
         binaries = [qemu]
     if gdb:
@@ -144,7 +161,7 @@ def make_overlay(work, qemu, names, dm_args, settings, debs, gdb):
                              f'DM_ARGS={shlex.quote(listed)}\n'
                              + ''.join(f'{key}={shlex.quote(str(value))}\n'
                                        for key, value in settings.items()))
-    for lib in libraries(binaries):
+    for lib in host.libraries(binaries):
         shutil.copy(lib, libs)
 
     def owned_by_root(info):
@@ -265,8 +282,8 @@ def keep_files(image, work, hang, gdb):
 
 def need_built():
     """One sentence for who runs a program and not make."""
-    if not QEMU.exists():
-        sys.exit(f'{QEMU.relative_to(TOP)} is missing: make build')
+    if not HOST.qemu.exists():
+        sys.exit(f'{HOST.qemu.relative_to(TOP)} is missing: make build')
 
 
 def stop(process):
@@ -279,8 +296,8 @@ def stop(process):
 
 
 def run(name, names, dm_args='', timeout=None, say=print, keep=False,
-        settings={}, debs=None, gdb=False):
-    """Run scenarios NAMES in one lab.
+        settings={}, debs=None, gdb=False, host=HOST):
+    """Run scenarios NAMES in one lab, which is made of @host.
 
     @settings are variables for the scenarios, @say gets progress lines.  With
     a directory of Debian packages, @debs, dom0 installs these, and the device
@@ -292,17 +309,17 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
     if unknown:
         say(f'no scenario {unknown[0]}; there are: {" ".join(scripts())}')
         return LAB_FAILED
-    if not (IMAGE / 'dom0.tar').exists():
-        say(f'{IMAGE}/dom0.tar is missing: run tests/xen/setup.sh')
+    if not (host.image / 'dom0.tar').exists():
+        say(f'{host.image}/dom0.tar is missing: run tests/xen/setup.sh')
         return LAB_FAILED
     if gdb and not shutil.which('gdbserver'):
         say('gdbserver is missing: apt install gdb gdbserver')
         return LAB_FAILED
     timeout = timeout or (86400 if gdb else default_timeout(names))
-    out = TOP / 'build' / 'xen' / name
+    out = host.build / 'xen' / name
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    image = IMAGE.resolve()
+    image = host.image.resolve()
     with contextlib.ExitStack() as stack:
         # setup.sh removes only images that nobody uses
         in_use = stack.enter_context(open(image / 'in-use'))
@@ -312,8 +329,8 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         cleanup = stack.enter_context(contextlib.ExitStack())
         cleanup.callback(shutil.rmtree, work, ignore_errors=True)
         # of our own: the link's target may be rebuilt meanwhile
-        qemu = Path(shutil.copy(QEMU, work / 'qemu-system-x86_64'))
-        make_overlay(work, qemu, names, dm_args, settings, debs, gdb)
+        shutil.copy(HOST.qemu, work / 'qemu-system-x86_64')
+        make_overlay(host, work, names, dm_args, settings, debs, gdb)
         with open(work / 'out.img', 'wb') as f:
             f.truncate(OUT_SIZE)
         monitor, hang = work / 'monitor', out / 'hang'
@@ -370,16 +387,23 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
     return SCENARIO_FAILED if failed else OK
 
 
-def run_side_by_side(runs):
-    """Run the labs whose guests have the device and that have it not.
+def sayer(host, name):
+    """Who prints what a lab says."""
+    return lambda text: print(f'{host.suite}/{name}: {text}', flush=True)
 
-    @runs is {'with': [scenario...], 'without': [...], 'oxenstored': [...]},
-    the last with the device and that in dom0; they run side by side where the
-    machine has the cores.  Returns the worst of their results.
+
+def run_side_by_side(runs):
+    """Run labs whose guests have the device and that have it not.
+
+    @runs is {(host, 'with'): [scenario...], (host, 'without'): [...],
+    (host, 'oxenstored'): [...]}, the last with the device and that in dom0;
+    they run side by side where the machine has the cores.  Returns the worst
+    of their results.
     """
-    def one(name):
-        return run(name, runs[name], '' if name == 'without' else WITH_DEVICE,
-                   say=lambda text: print(f'{name}: {text}', flush=True),
+    def one(of):
+        host, name = of
+        return run(name, runs[of], '' if name == 'without' else WITH_DEVICE,
+                   say=sayer(host, name), host=host,
                    settings={'XENSTORED': name} if name == 'oxenstored' else {})
 
     with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as pool:
@@ -389,45 +413,46 @@ def run_side_by_side(runs):
 def run_soak(rounds):
     """So many guests, one after the other, in the directory soak/soak."""
     return run('soak', ['soak'], WITH_DEVICE, 120 + 60 * rounds,
-               say=lambda text: print(f'soak: {text}', flush=True),
+               say=sayer(HOST, 'soak'),
                settings={'ROUNDS': rounds})
 
 
 def run_package(names, debs):
     """The package and the packages with its data, as an administrator has
     them, in the directory package."""
-    return run('package', names, debs=debs,
-               say=lambda text: print(f'package: {text}', flush=True))
+    return run('package', names, debs=debs, say=sayer(HOST, 'package'))
 
 
-def run_matrix(names):
-    """Run scenarios NAMES with the device, in as many labs as it takes.
+def run_matrix(hosts, names):
+    """Run scenarios NAMES with the device on each of @hosts, in as many labs
+    as it takes.
 
     Those of NAME@XENSTORED have labs of their own.  Where the machine has the
     cores, two labs share them.  A lab that hangs takes one scenario with it,
     the rest go on in another.  Returns the directory in build/xen of each
-    scenario, {scenario: directory}.
+    scenario, {(host, scenario): directory}.
     """
-    labs = 2 if (os.cpu_count() or 1) >= 4 else 1
+    labs = min(2, os.cpu_count() or 1)
     where = {}
 
-    def in_turn(n, xenstored, todo):
+    def in_turn(n, host, xenstored, todo):
         attempt = 0
         while todo:
             name = f'matrix-{n}-{xenstored}-{attempt}'
             plain = [s.partition('@')[0] for s in todo]
             run(name, plain, WITH_DEVICE, settings={'XENSTORED': xenstored},
-                say=lambda text: print(f'{name}: {text}', flush=True))
-            done = sum((TOP / 'build' / 'xen' / name / s / 'status').exists()
+                say=sayer(host, name), host=host)
+            done = sum((host.build / 'xen' / name / s / 'status').exists()
                        for s in plain)
-            where.update({s: name for s in todo[:done + 1]})
+            where.update({(host, s): name for s in todo[:done + 1]})
             todo, attempt = todo[done + 1:], attempt + 1
 
     def share(n):
-        for xenstored in XENSTOREDS:
-            of_it = [s for s in names
-                     if (s.partition('@')[2] or XENSTOREDS[0]) == xenstored]
-            in_turn(n, xenstored, of_it[n::labs])
+        for host in hosts:
+            for xenstored in XENSTOREDS:
+                of_it = [s for s in names
+                         if (s.partition('@')[2] or XENSTOREDS[0]) == xenstored]
+                in_turn(n, host, xenstored, of_it[n::labs])
 
     with ThreadPoolExecutor(labs) as pool:
         list(pool.map(share, range(labs)))
@@ -450,15 +475,12 @@ def main():
                         help=f'any of: {" ".join(scripts())}')
     args = parser.parse_args()
 
-    def say(text):
-        print(f'{args.name}: {text}', flush=True)
-
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     need_built()
     if subprocess.run([HERE / 'setup.sh'], check=False).returncode:
         return LAB_FAILED       # it has said why
-    return run(args.name, args.scenario, args.dm_args, args.timeout, say,
-               args.keep, {'XENSTORED': args.xenstored}, gdb=args.gdb)
+    return run(args.name, args.scenario, args.dm_args, args.timeout,
+               sayer(HOST, args.name), args.keep, {'XENSTORED': args.xenstored}, gdb=args.gdb)
 
 
 if __name__ == '__main__':
