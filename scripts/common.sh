@@ -30,6 +30,7 @@ host() {
     *) die "this needs Debian 12 (bookworm) or 13 (trixie), not ${2:-$SUITE}" ;;
     esac
 }
+KERNELS="bullseye trixie-backports"     # the oldest and the newest Linux of guests are theirs
 SOURCES=trixie      # has those of QEMU and SeaBIOS, for all of them
 
 # shellcheck source=/dev/null
@@ -86,12 +87,12 @@ logged() {
 }
 
 # apt_setup: apt with its own sources and lists in the cache.  The mirror is the machine's,
-# its configuration is only read.  The lists are refreshed once a day.  With EXTRA_SUITE set,
-# they are others, which have the source packages of that suite, too.
+# its configuration is only read.  The lists are refreshed once a day.  With EXTRA set, "deb-src
+# sid" or "deb bullseye", they are others, which have that, too.
 apt_setup() {
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e $key ] || die "no $key: apt-get install debian-archive-keyring"
-    apt=$CACHE/apt${EXTRA_SUITE:+-$EXTRA_SUITE}
+    apt=$CACHE/apt${EXTRA:+-${EXTRA#* }}
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
     # shellcheck disable=SC2016
     targets=$(unset APT_CONFIG; apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages') ||
@@ -104,7 +105,7 @@ apt_setup() {
             echo "deb [signed-by=$key] $mirror $s main"
         done
         echo "deb-src [signed-by=$key] $mirror $SOURCES main"
-        [ -z "${EXTRA_SUITE:-}" ] || echo "deb-src [signed-by=$key] $mirror $EXTRA_SUITE main"
+        [ -z "${EXTRA:-}" ] || echo "${EXTRA% *} [signed-by=$key] $mirror ${EXTRA#* } main"
         [ -z "$security" ] || {
             echo "deb [signed-by=$key] $security $SUITE-security main"
             echo "deb-src [signed-by=$key] $security $SOURCES-security main"

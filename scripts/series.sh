@@ -17,7 +17,7 @@ CONFIGURE="$CONFIGURE --enable-werror --enable-tpm"
 UNIT="test-xs-node test-xen-operations test-xen-handoff-ledger"
 QTESTS="xen-disk-test xen-handoff-test xen-handoff-fuzz device-introspect-test"
 # Debian packages newer QEMUs in unstable, and only there
-EXTRA_SUITE=sid
+EXTRA="deb-src sid"
 
 identity() {    # of who signs the patches off; to check them it takes nobody
     who=$(git -C "$TOP" config user.name || :) mail=$(git -C "$TOP" config user.email || :)

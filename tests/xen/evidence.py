@@ -375,6 +375,7 @@ def linux_facts(directory, domid, firmware, first_line):
             kept.append(name)
     return {
         'ready': 'ready' in events,
+        'version': re.findall(r'Linux version ([\d.]+)', console),
         'disks': {m[1]: m[2] for m in re.finditer(
             r"GUEST\[.*?\]: (\w+) (?:says '(.*)'|is missing)", console)},
         'ping': bool(re.search(r'GUEST.*: ping .* [1-9]\d* packets received',

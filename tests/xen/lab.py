@@ -33,6 +33,7 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 CACHE = Path(os.environ.get('XDG_CACHE_HOME')
              or Path.home() / '.cache') / 'xen-fw-handoff'
+KERNELS = CACHE / 'lab' / 'kernels'
 OUT_SIZE = 256 << 20
 
 OK, SCENARIO_FAILED, LAB_FAILED = 0, 1, 2
@@ -53,6 +54,12 @@ def scripts():
 
 def script_of(name):
     return name.partition('.')[0]
+
+
+def kernels(names):
+    """Whose Linux guests of scenarios NAMES have, where it is not dom0's."""
+    return [name.partition('.')[2] for name in names
+            if name.startswith('linux.')]
 
 
 def default_timeout(names):
@@ -145,6 +152,8 @@ def make_overlay(host, work, names, dm_args, settings, debs, gdb):
     texts = scripts()
     for name in map(script_of, names):
         (lab / 'scenarios' / f'{name}.sh').write_text(texts[name])
+    for suite in kernels(names):
+        shutil.copytree(KERNELS / suite, lab / 'kernels' / suite)
     settings = {'PATIENCE': PATIENCE, 'XENSTORED': XENSTOREDS[0], **settings}
     if debs:
         binaries = add_packages(root, debs)
@@ -311,6 +320,9 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         return LAB_FAILED
     if not (host.image / 'dom0.tar').exists():
         say(f'{host.image}/dom0.tar is missing: run tests/xen/setup.sh')
+        return LAB_FAILED
+    if not all((KERNELS / suite).exists() for suite in kernels(names)):
+        say(f'{KERNELS} has not all of them: run tests/xen/setup.sh kernels')
         return LAB_FAILED
     if gdb and not shutil.which('gdbserver'):
         say('gdbserver is missing: apt install gdb gdbserver')

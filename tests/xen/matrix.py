@@ -250,6 +250,23 @@ def linux(facts):
     yield from chk.said(facts, chk.HANDED_OFF.format(3, 0))
 
 
+# what bookworm and trixie have is that of "linux"
+LINUXES = {'bullseye': ('Debian 11', '5'),
+           'trixie-backports': ("Debian 13's backports", '7')}
+
+
+def other_linux(facts):
+    _, version = LINUXES[facts['scenario'].partition('.')[2]]
+    yield ('it is one of the Linuxes', facts['linux']['version'][0][:2],
+           f'{version}.')
+    yield from linux(facts)
+
+
+for suite, (text, version) in LINUXES.items():
+    scenario(('OS', f'Linux {version}, of {text}'),
+             name=f'linux.{suite}')(other_linux)
+
+
 @scenario(('OS', 'Linux, booted by iPXE from a SAN'))
 def ipxe_linux(facts):
     yield from chk.firmware_connected(facts, [chk.NIC])

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Make everything the lab needs, in the cache: Debian's Xen, kernel and firmware (unpacked,
-# never installed), dom0's root and the guests' files.  A second run does nothing.
+# setup.sh [kernels]: make everything the lab needs, in the cache: Debian's Xen, kernel and
+# firmware (unpacked, never installed), dom0's root and the guests' files; with kernels those of
+# guests that have another Linux than dom0, too.  A second run does nothing.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -257,6 +258,37 @@ make_image() {
     done
 }
 
+# other_kernel SUITE: the Linux of another release for guests, in $LAB/kernels/SUITE
+other_kernel() (
+    EXTRA="deb $1"
+    apt_setup
+    image=$(apt-cache show "linux-image-cloud-amd64/$1" 2>/dev/null | grep -o 'linux-image-[0-9][^ ,]*' | head -n 1)
+    [ -n "$image" ] ||
+        die "the mirror has no Linux of $1 (any more): take it out of KERNELS in scripts/common.sh and of tests/xen/matrix.py"
+    KERNEL=${image#linux-image-} there=$LAB/kernels/$1 new=$LAB/kernels/new
+    [ "$KERNEL" != "$(cat "$there/version" 2>/dev/null)" ] || return 0
+    rm -rf "$new"
+    mkdir -p "$new/debs" "$new/root" "$new/initrd"
+    # from Linux 7.3 on it is in others, and an image only depends on them
+    for p in "linux-base-$KERNEL" "linux-binary-$KERNEL" "linux-modules-$KERNEL"; do
+        ! apt-cache show "$p" >/dev/null 2>&1 || image="$image $p"
+    done
+    # shellcheck disable=SC2086
+    (cd "$new/debs" && apt-get download $image)
+    for d in "$new"/debs/*.deb; do
+        dpkg -x "$d" "$new/root"
+    done
+    R=$new/root
+    [ -e "$R/lib" ] || ln -s usr/lib "$R/lib"
+    depmod -b "$R" "$KERNEL"
+    modules "$new/initrd" xen-blkfront xen-netfront
+    archive "$new/initrd" >"$new/modules.cpio"
+    find "$R/boot" "$R/lib/modules/$KERNEL" -name 'vmlinuz*' -type f -exec cp {} "$new/vmlinuz" \; 2>/dev/null || :
+    echo "$KERNEL" >"$new/version"
+    rm -rf "$there" "$new/debs" "$new/root" "$new/initrd"
+    mv "$new" "$there"
+)
+
 # image_key: what the image is made of
 image_key() {
     (cd "$HERE" && {
@@ -273,13 +305,19 @@ up_to_date() {
         [ "$(readlink "$LAB/image")" = "image-$(image_key)" ]
 }
 
-! up_to_date || { say "the lab is ready in $LAB"; exit 0; }
+case ${1:-} in '' | kernels) ;; *) die "usage: tests/xen/setup.sh [kernels]" ;; esac
+[ "${1:-}" = kernels ] || ! up_to_date || { say "the lab is ready in $LAB"; exit 0; }
 need_space 1500
 mkdir -p "$CACHE/log" "$LAB"
 one_at_a_time
 apt_setup
 # shellcheck disable=SC2086
 apt_install $BUILD_PACKAGES
+if [ "${1:-}" = kernels ]; then
+    for s in $KERNELS; do
+        logged "fetching the Linux of $s for guests" "$CACHE/log/lab-kernels.log" other_kernel "$s"
+    done
+fi
 PACKAGES="$(kernel_package) $(kvm_package) $PACKAGES"
 # shellcheck disable=SC2086
 wanted=$(apt-get download --print-uris $PACKAGES | awk '{ print $2 }' | sort)

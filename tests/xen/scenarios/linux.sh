@@ -1,4 +1,5 @@
-# The firmware leaves all connected; Linux boots and, if there is need, heals itself.
+# The firmware leaves all connected; Linux boots and, if there is need, heals itself.  A variant
+# is another release whose Linux it is.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
@@ -19,7 +20,13 @@ broadcast() {
     say "packets put into the firmware's buffers: $(($(packets) - before))"
 }
 
-linux_guest ''
+case $VARIANT in
+linux) linux_guest '' ;;
+*)
+    cat /guest/initrd "/lab/kernels/$VARIANT/modules.cpio" >"/tmp/$SCENARIO-initrd"
+    linux_guest '' "kernel = \"/lab/kernels/$VARIANT/vmlinuz\"" "ramdisk = \"/tmp/$SCENARIO-initrd\""
+    ;;
+esac
 connected
 first_line broadcast
 ready
