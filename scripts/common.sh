@@ -30,7 +30,6 @@ host() {
     *) die "this needs Debian 12 (bookworm) or 13 (trixie), not ${2:-$SUITE}" ;;
     esac
 }
-KERNELS="bullseye trixie-backports"     # the oldest and the newest Linux of guests are theirs
 SOURCES=trixie      # has those of QEMU and SeaBIOS, for all of them
 
 # shellcheck source=/dev/null

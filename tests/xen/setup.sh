@@ -22,6 +22,7 @@ PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-uti
     isolinux genisoimage $LIBMAGIC"
 # of the machine whose KVM has QEMU's own Xen for the guest: virtio is built in
 KVM_MODULES="kvm-amd tun"
+KERNELS="bullseye trixie-backports"     # with the oldest and the newest Linux of guests
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
     loop bridge tun virtio_console
     xen-blkfront xen-netfront"      # of a driver domain
@@ -264,7 +265,7 @@ other_kernel() (
     apt_setup
     image=$(apt-cache show "linux-image-cloud-amd64/$1" 2>/dev/null | grep -o 'linux-image-[0-9][^ ,]*' | head -n 1)
     [ -n "$image" ] ||
-        die "the mirror has no Linux of $1 (any more): take it out of KERNELS in scripts/common.sh and of tests/xen/matrix.py"
+        die "the mirror has no Linux of $1 (any more): take it out of KERNELS in tests/xen/setup.sh and of tests/xen/matrix.py"
     KERNEL=${image#linux-image-} there=$LAB/kernels/$1 new=$LAB/kernels/new
     [ "$KERNEL" != "$(cat "$there/version" 2>/dev/null)" ] || return 0
     rm -rf "$new"
