@@ -41,6 +41,12 @@ def disk(n, kind='if=xen'):
     return f'-drive file=/tmp/disk{n}.img,format=raw,{kind}'
 
 
+def named_disk(n, options=''):
+    """One that the monitor can speak of."""
+    return (f'{disk(n, f"if=none,id=b{n}")} '
+            f'-device xen-disk,drive=b{n},vdev=xvd{"abc"[n]},id=d{n}{options}')
+
+
 DEVICES = f'{disk(0)} {disk(1)} {NIC}'
 
 
@@ -466,13 +472,8 @@ def bios_linux(machine, device):
 
 def hotplug(machine, device):
     """A disk comes, and one goes, while the firmware runs."""
-    def disk_device(n):
-        return (f'{disk(n, f"if=none,id=b{n}")} '
-                f'-device xen-disk,drive=b{n},vdev=xvd{"abc"[n]},id=d{n}')
-
     late = [chk.DISKS[0], 'vbd/51744', chk.NIC]
-    with guest(machine, device, f'{ROM} {disk_device(0)} {disk_device(1)} '
-               f'{NIC}', firmware=' '.join(chk.ALL), os=1,
+    with guest(machine, device, f'{ROM} {named_disk(0)} {named_disk(1)} {NIC}', firmware=' '.join(chk.ALL), os=1,
                late=' '.join(late), gates='firmware announced done') as g:
         g.said('^PVFW: at firmware$', 60)
         before = g.look()
@@ -490,6 +491,37 @@ def hotplug(machine, device):
         yield ('the disk that was to go has gone', bool(re.search(
             '"DEVICE_DELETED".*"d1"', machine.qmp.text)), True)
         yield from os_works(g, late, g.com1.text)
+        yield from ended(g)
+
+
+def in_flight(machine, device):
+    """Reads of two slow disks, one of which has a thread of its own."""
+    def limit(bps):
+        for n in 0, 1:
+            g.hmp(f'block_set_io_throttle b{n} 0 {bps} 0 0 0 0')
+
+    with guest(machine, device, f'{ROM} -object iothread,id=t0 '
+               f'{named_disk(0, ",iothread=t0")} {named_disk(1)} {NIC}',
+               firmware=' '.join(chk.ALL), os=1, late=' '.join(chk.ALL),
+               order='load=0 product=3 build=1 unplug=7 late',
+               gates='firmware announced done') as g:
+        g.said('^PVFW: at firmware$', 60)
+        before = g.look()
+        firmware = evidence.parse_firmware(g.com1.text)
+        yield from connected(firmware, before, chk.ALL)
+        limit(1)
+        g.com1.send('firmware\n')
+        after = g.at('announced')
+        limit(0)
+        yield from handed_off(firmware, before, after)
+        yield from told(after, chk.LINUX[0], chk.same(chk.ALL, 'handed-off'))
+        g.at('done')
+        loader = evidence.parse_loader(g.com1.text)
+        # each has eight; a limit lets the first one pass
+        yield ('reads of both disks were in flight at the announcement',
+               loader['in_flight'] > 8, True)
+        yield from chk.loaded({'loader': loader}, 0)
+        yield from os_works(g, chk.ALL, g.com1.text)
         yield from ended(g)
 
 
@@ -524,8 +556,10 @@ STORIES = {     # {name: story(machine, device)}
     'reset-os': story(take_over, devices=[], lives=3, reset='system_reset'),
     'soft-reset-os': story(take_over, devices=[], lives=2, shutdown=5),
     'hotplug': hotplug,
+    'in-flight': in_flight,
     'ipxe': ipxe,
     'litter': story(linux, litter='watch reply half-request'),
+    'linux-q35': story(linux, args=f'-M q35 -smp 2 {LINUX}'),
     'linux-reset': story(linux, lives=3),
 }
 # of "make test", and those that have to be red without the device
