@@ -25,8 +25,14 @@ host() {
     SUITE=$1
     # shellcheck disable=SC2034  # others have them
     case $SUITE in
-    bookworm) DEBIAN=12 XEN=4.17 LINUX=6.1 MESON=meson/bookworm-backports LIBMAGIC=libmagic1 ;;
-    trixie) DEBIAN=13 XEN=4.20 LINUX=6.12 MESON=meson LIBMAGIC=libmagic1t64 ;;
+    bookworm)
+        DEBIAN=12 XEN=4.17 LINUX=6.1 MESON=meson/bookworm-backports LIBMAGIC=libmagic1
+        LIBVIRT=libvirt0
+        ;;
+    trixie)
+        DEBIAN=13 XEN=4.20 LINUX=6.12 MESON=meson LIBMAGIC=libmagic1t64
+        LIBVIRT="libvirt0 libvirt-common"
+        ;;
     *) die "this needs Debian 12 (bookworm) or 13 (trixie), not ${2:-$SUITE}" ;;
     esac
 }

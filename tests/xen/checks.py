@@ -228,8 +228,9 @@ def said(facts, line):
 
 def logged(facts):
     yield ("the guest's own log is in QEMU's",
-           [text for text in facts['dm_log'] if ': guest: ' in text],
-           ['qemu-dm: info: xen-platform: guest: PVOS says hello'])
+           [text.partition(': ')[2] for text in facts['dm_log']
+            if ': guest: ' in text],
+           ['info: xen-platform: guest: PVOS says hello'])
 
 
 def noticed(facts, *by):

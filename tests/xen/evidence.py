@@ -447,6 +447,8 @@ def evidence(directory):
                 t if t == 'created' else f'snapshot {t}', 0))},
         'config': dict(re.findall(r'^(\w+) = (.*)$',
                                   read(directory / 'guest.cfg'), re.M)),
+        'libvirt': [line.strip() for line in
+                    read(directory / 'libvirt.xml').splitlines()],
         # what became of it in dom0
         'package': dict(re.findall(r'^(\w+) (.*?) ?$',
                                    read(directory / 'package.txt'), re.M)),

@@ -151,6 +151,10 @@ def make_overlay(host, work, names, dm_args, settings, debs, gdb):
         shutil.copy(bios, lab)
     texts = scripts()
     for name in map(script_of, names):
+        if (host.image / 'only' / name).exists():
+            # large, and for nobody else
+            shutil.copytree(host.image / 'only' / name, root,
+                            dirs_exist_ok=True)
         (lab / 'scenarios' / f'{name}.sh').write_text(texts[name])
     for suite in kernels(names):
         shutil.copytree(KERNELS / suite, lab / 'kernels' / suite)

@@ -35,6 +35,8 @@ ABSENT = [
      'every 20 s, comes in time; Linux then reads that as a message'),
     ('Toolstack', "QEMU's own Xen: migration, snapshots",
      'QEMU refuses them; all else of it is make test-kvm'),
+    ('Toolstack', 'XAPI', 'Debian has none; docs/toolstacks.md has what its '
+     'sources say'),
     ('Toolstack', 'migration to another host',
      'there is one host; xl save and xl restore take the same way'),
 ]
@@ -507,12 +509,17 @@ def destroy(facts):
     yield from chk.firmware_connected(facts, chk.ALL)
     yield ('the handoff was under way: the frontend is Closing',
            facts['walks']['vbd/51744'][0], 5)
+    yield from nothing_left(facts)
+
+
+def nothing_left(facts):
     traces = facts['traces']
     before = '\n'.join(traces['before'])
     yield ('what is searched for is found while the guest is there',
-           [word for word in ('domain destroy', 'xenstore /local/domain/',
-                              'xenstore /libxl/', 'process qemu-dm',
-                              'vbd-', 'qdisk-', 'kernel /sys/class/net/vif',
+           [word for word in (f'domain {facts["scenario"]}',
+                              'xenstore /local/domain/', 'xenstore /libxl/',
+                              'process qemu-dm', 'vbd-', 'qdisk-',
+                              'kernel /sys/class/net/vif',
                               'Event channel information', ' d=',
                               'grant-table for remote')
             if word not in before], [])
@@ -561,6 +568,26 @@ def readme(facts):
     yield from chk.handed_off(facts, 'announced', firmware)
     yield from chk.os_works(facts, chk.ALL)
     yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
+
+
+@scenario(('Toolstack', "libvirt: Debian's, from XML, by virsh"),
+          ('Toolstack', 'libvirt: the guest reboots, and is destroyed'))
+def libvirt(facts):
+    documents = [
+        [line.strip() for line in re.search(
+            r"^<domain type='xen'.*?^</domain>$", (TOP / path).read_text(),
+            re.M | re.S)[0].splitlines() if line.strip() != '...']
+        for path in ('docs/toolstacks.md', 'packaging/xen-fw-handoff.7')]
+    lines = documents[0]
+    yield ('docs/toolstacks.md and xen-fw-handoff(7) have the same lines',
+           *documents)
+    left = iter(facts['libvirt'])
+    yield ('libvirt itself has these lines, in that order',
+           [line for line in lines if line in left], lines)
+    yield from reboot(facts)
+    yield ("xl's monitor tells the state of libvirt's guest, too",
+           facts['package']['state'], 'done')
+    yield from nothing_left(facts)
 
 
 @scenario(('Toolstack', 'dm_restrict=1: inert, says so, the guest boots'))

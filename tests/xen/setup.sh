@@ -11,7 +11,8 @@ HERE=$TOP/tests/xen
 LAB=$CACHE/lab
 PATH=$PATH:/usr/sbin:/sbin          # depmod, modprobe: they only read and write below $LAB
 
-BUILD_PACKAGES="gcc libc6-dev make dpkg-dev libxen-dev cpio kmod python3 xz-utils zstd"
+BUILD_PACKAGES="gcc libc6-dev make dpkg-dev libxen-dev cpio kmod python3 xz-utils zstd
+    libvirt0"       # for the many libraries that it needs
 # libxl and friends are here by hand because nothing is installed that could pull them in
 PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-utils
     libxenmisc$XEN libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1
@@ -19,7 +20,8 @@ PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-uti
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
     qemu-system-data busybox-static ipxe vblade
     syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1
-    isolinux genisoimage $LIBMAGIC"
+    isolinux genisoimage $LIBMAGIC
+    $LIBVIRT libvirt-daemon libvirt-daemon-driver-xen libvirt-clients"
 # of the machine whose KVM has QEMU's own Xen for the guest: virtio is built in
 KVM_MODULES="kvm-amd tun"
 KERNELS="bullseye trixie-backports"     # with the oldest and the newest Linux of guests
@@ -136,6 +138,23 @@ C
     rm "$1/core" "$1/grub.cfg"
 )
 
+# libvirt_files ROOT: libvirtd, its driver for Xen, what it knows of CPUs, and virsh; their
+# libraries are not in /lib, so that driver domains, whose root is dom0's, do not carry them
+libvirt_files() {
+    drivers=usr/lib/x86_64-linux-gnu/libvirt/connection-driver
+    map=usr/share/libvirt/cpu_map
+    mkdir -p "$1/usr/bin" "$1/usr/sbin" "$1/$map" "$1/$drivers"
+    cp "$R/usr/sbin/libvirtd" "$1/usr/sbin/"
+    cp "$R/usr/bin/virsh" "$1/usr/bin/"
+    cp "$R/$drivers/libvirt_driver_libxl.so" "$1/$drivers/"
+    cp "$R/$map/x86_features.xml" "$1/$map/"
+    libraries "$1/usr" "$1/usr/sbin/libvirtd" "$1/usr/bin/virsh" "$1/$drivers"/*
+    rm -r "$1/usr/lib64"
+    while read -r lib; do
+        rm -f "$1/usr/lib/x86_64-linux-gnu/$lib"    # it is in /lib
+    done <"$new/libraries"
+}
+
 # kvm_machine GUEST: a machine with KVM and the files in GUEST that it needs, as an initrd without
 # QEMU, and its kernel
 kvm_machine() (
@@ -243,6 +262,7 @@ make_image() {
     boot_disk "$t/guest"
     kvm_machine "$t/guest"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"
+    libvirt_files "$new/only/libvirt"
     tar cf "$new/dom0.tar" --owner=0 --group=0 -C "$t" .
 
     # labs may run on an older image, so every image has its own directory

@@ -96,6 +96,17 @@ begins() {
     esac
 }
 
+# create: the guest of the config, paused; a scenario of another toolstack has its own
+create() {
+    say "waiting for xl create ($((60 * PATIENCE)) s at most)"
+    timeout $((60 * PATIENCE)) xl -vvv create -p "$OUT/guest.cfg" >"$OUT/xl-create.log" 2>&1 ||
+        {
+            grep -v debug: "$OUT/xl-create.log"
+            cat "/var/log/xen/qemu-dm-$SCENARIO.log"
+            fail "xl create"
+        }
+}
+
 # guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), more DISKS
 # of the kernel with every fourth QEMU's unless all are to be of one KIND, or those of these
 # NUMBERS, a kernel's NIC or NICS of them, our firmware, and the device model under test.  LINEs
@@ -152,13 +163,7 @@ C
     for line in "$@"; do
         echo "$line" >>"$OUT/guest.cfg"
     done
-    say "waiting for xl create ($((60 * PATIENCE)) s at most)"
-    timeout $((60 * PATIENCE)) xl -vvv create -p "$OUT/guest.cfg" >"$OUT/xl-create.log" 2>&1 ||
-        {
-            grep -v debug: "$OUT/xl-create.log"
-            cat "/var/log/xen/qemu-dm-$SCENARIO.log"
-            fail "xl create"
-        }
+    create
     present
     [ -z "$GDB" ] || debug
 }

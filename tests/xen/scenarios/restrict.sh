@@ -6,7 +6,7 @@
 
 echo 'xen-qemuuser-range-base:x:65536:65536::/:/bin/false' >/etc/passwd
 mkdir -p /usr/libexec/xen-fw-handoff
-ln -s /lab/qemu-dm /usr/libexec/xen-fw-handoff/qemu-system-i386
+ln -sf /lab/qemu-dm /usr/libexec/xen-fw-handoff/qemu-system-i386
 # QEMU's own backends need xenstore: no disk of it, and with vkbd it would exit
 guest 'dm_restrict = 1' 'device_model_override = "/lab/device-model"' 'vkb_device = 0' \
     "disk = [ \"phy:$(losetup -f),xvda,w\" ]"
