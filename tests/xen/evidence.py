@@ -314,7 +314,8 @@ def snapshot_facts(store, dump, table, connection, domid, created, firmware,
                        for mfn, _, gmfn, _ in firmware_grants.values()}
     # and those that were granted, but not mapped just then
     firmware_pages = {frame for _, frame in firmware_table.values()}
-    node = f'/local/domain/0/device-model/{domid}/fw-handoff/'
+    # of dom0 or a stub domain
+    node = rf'/local/domain/\d+/device-model/{domid}/fw-handoff/(.*)'
     keys = {}
     for name, frontend in frontends.items():
         had = set(created.get(name, {'keys': {}})['keys'])
@@ -338,8 +339,8 @@ def snapshot_facts(store, dump, table, connection, domid, created, firmware,
             ref for ref, (mfn, _, gmfn, _) in grants.items()
             if firmware_frames.get(mfn, gmfn) != gmfn],
         # what the device tells toolstacks
-        'node': {path[len(node):]: value for path, value in store.items()
-                 if path.startswith(node)},
+        'node': {m[1]: value for path, value in store.items()
+                 if (m := re.fullmatch(node, path))},
         'point': store.get(f'/local/domain/{domid}/data/lab-at'),
         'table_entries': len(entries),
         'toolstack_grants': parse_toolstack_grants(table),
@@ -403,6 +404,7 @@ def evidence(directory):
     status = read(directory / 'status').strip()
     domid = read(directory / 'domid').strip()
     driver = read(directory / 'driver').strip()
+    stub = read(directory / 'stub').strip()
     events = parse_events(read(directory / 'events.log'))
     begin, end = map(events.get, ('resume firmware', 'checkpoint announced'))
     stores = {}
@@ -426,6 +428,7 @@ def evidence(directory):
         'status': int(status) if status else None,
         'domid': int(domid) if domid else None,
         'driver': int(driver) if driver else None,  # the driver domain's
+        'stub': int(stub) if stub else None,        # the stub domain's
         'firmware': firmware,
         'devices': parse_os(log),
         'loader': parse_loader(log),

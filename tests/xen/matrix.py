@@ -161,6 +161,11 @@ def driver_domain(facts):
             for c in facts['qmp']['announced']['connections']}, served)
 
 
+@scenario(('Toolstack', 'a Linux stub domain: blkback and netback in dom0'))
+def stub_domain(facts):
+    yield from chk.taken_over(facts, *chk.LINUX)
+
+
 @scenario(('Firmware', 'asks for the teardown itself'), short=True)
 def request(facts):
     yield from chk.firmware_connected(facts, chk.ALL)

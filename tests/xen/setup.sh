@@ -224,6 +224,8 @@ make_image() {
     for f in chmod ls read rm watch write; do
         cp "$R/usr/bin/xenstore-$f" "$t/usr/bin/"
     done
+    # libxl looks for it there, where Debian has a wrapper of it
+    cp "$R/$x/bin/vchan-socket-proxy" "$t/usr/bin/"
     cp "$R/etc/xen/xl.conf" "$R/etc/xen/oxenstored.conf" "$t/etc/xen/"
     cp "$R/usr/share/seabios/bios-256k.bin" "$t/usr/share/seabios/"
     # "-vnc none" reads the keymap all the same
@@ -252,8 +254,8 @@ make_image() {
     cp "$R/boot/vmlinuz-$KERNEL" "$t/guest/vmlinuz"
     archive "$g" >"$t/guest/initrd"
     gzip -1 <"$LAB/packages/vmlinux" >"$t/guest/vmlinux.gz"   # for PV guests: unxz takes libxl 20 s
-    cp "$HERE/guest/driver" "$t/guest/"
-    chmod +x "$t/guest/driver"
+    cp "$HERE/guest/driver" "$HERE/guest/stub" "$t/guest/"
+    chmod +x "$t/guest/driver" "$t/guest/stub"
     python3 "$HERE/tools/qcow2.py" $((16 << 20)) >"$t/guest/qcow2"
     # in /boot or not, whichever is not a link
     find "$R/boot" "$R/usr/lib/ipxe" -name ipxe.lkrn -type f -exec cp {} "$t/guest/" \;

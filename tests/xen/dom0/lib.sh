@@ -358,6 +358,20 @@ C
     await 120 "the driver domain" driver_is_ready
 }
 
+# --- a stub domain -------------------------------------------------------------------
+
+# its root: QEMU and what it needs of dom0
+stub_initrd() (
+    cd /
+    {
+        printf '%s\n' usr usr/lib usr/lib/xen usr/lib/xen-* usr/share guest proc sys dev run tmp \
+            guest/stub guest/vmlinuz guest/labfw.rom
+        find bin lib lib64 sbin usr/bin usr/lib/xen-*/bin usr/share/qemu
+    } | cpio -o -H newc 2>/dev/null
+    cd /lab
+    echo qemu-dm | cpio -o -H newc 2>/dev/null
+) >"/tmp/$SCENARIO-initrd"
+
 # --- a BIOS with PV disks of its own -------------------------------------------------
 
 # bios: the one under test; disks from number 4 on (xvde) have no emulated twin
@@ -650,6 +664,9 @@ collect_logs() {    # the guest ends, its logs stay
     (destroy) || status=1
     cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/qemu-dm.log"
     cp "/var/log/xen/xl-$SCENARIO.log" "$OUT/xl.log"
+    for log in "/var/log/xen/"*"-$SCENARIO-dm.log"; do
+        [ ! -e "$log" ] || cp "$log" "$OUT/"    # what dom0 runs for a stub domain
+    done
     mv "$CONSOLE" "$OUT/console.log" 2>/dev/null
     rm -f "/tmp/$SCENARIO"-*
 }
