@@ -34,6 +34,7 @@ cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
 exec unshare --mount sh -euc '
     root=$1 cache=$2 top=$3 build=$4
     shift 4
+    mount --rbind "$root" "$root"   # who is inside may do the same
     for d in /dev /proc "$cache" "$top"; do
         mount --rbind "$d" "$root$d"
     done
