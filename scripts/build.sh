@@ -4,6 +4,7 @@
 # device model under test and the outer machine of the lab; asan and coverage are for the
 # tests without Xen only, deb is what the package has, each in its own directory; source ends
 # before anything is configured.  Everything is kept in the cache; build/ only gets links.
+# QEMU_TREE=DIR builds that tree instead, with our series as series/ has them for a newer QEMU.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -65,13 +66,21 @@ mkdir -p "$CACHE/log"
 one_at_a_time
 apt_setup
 # shellcheck disable=SC2086
-apt_install $PACKAGES
-fetch 10.0
+apt_install $PACKAGES ${TREE:+$NEWEST_PACKAGES}
+fetch $WHOLE
+[ -z "$TREE" ] || {
+    repository
+    whole
+    first=$repo
+    export WHOLE
+    identity
+    fetch "$NEWEST"
+}
 tree=$CACHE/tree/${orig##*/}
 b=$tree/qemu/$dir
 [ -e "$b/${TARGETS%% *}" ] || need_space 4000
 compose
-overlay "$tree/qemu"
+[ -n "$TREE" ] || overlay "$tree/qemu"
 mkdir -p "$TOP/build"
 ln -sfn "$tree/qemu" "$TOP/build/qemu"
 [ "${1:-}" != source ] || { say "build/qemu is what patches and overlay make of QEMU ${version#*:}"; exit 0; }

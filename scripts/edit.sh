@@ -17,7 +17,7 @@ if [ "${1:-}" = seabios ]; then
 else
     # shellcheck source=scripts/qemu.sh
     . "$(dirname "$0")/qemu.sh"
-    of='' edit_name=edit dir=patches WANTED=10.0
+    of='' edit_name=edit dir=patches WANTED=$WHOLE
 fi
 
 WIRING='(^|/)(meson\.build|Kconfig|trace-events|MAINTAINERS|index\.rst|qapi-schema\.json|[^/]*\.hx|monitor/monitor\.c|tests/qtest/qmp-cmd-test\.c)$'

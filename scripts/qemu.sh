@@ -9,6 +9,12 @@
 
 SOURCE=qemu
 EPOCH=1:
+WHOLE=10.0          # what we build on
+NEWEST=$(cd "$TOP/series" && printf '%s\n' [0-9]* | sort -V | tail -n 1)
+TREE=${QEMU_TREE:-} # a source tree that stands for the newest
+LAST=xen-fw-handoff # of the series
+# QEMU 11 installs its own wheel of qemu.qmp, also for a build that has no use for it
+NEWEST_PACKAGES="python3-pip python3-setuptools python3-wheel"
 PATCHES="$TOP/patches/*.patch $TOP/meson.build.patch"
 PACKAGES="gcc libc6-dev make git dpkg-dev pkg-config ninja-build xz-utils
     python3 python3-venv python3-tomli libglib2.0-dev libpixman-1-dev libxen-dev zlib1g-dev

@@ -9,6 +9,7 @@
 
 SOURCE=seabios
 EPOCH=
+TREE=
 SEABIOS=1.16        # trixie's
 PATCHES="$TOP/roms/seabios/*.patch"
 PACKAGES="gcc libc6-dev make git dpkg-dev python3"

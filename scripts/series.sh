@@ -1,9 +1,10 @@
 #!/bin/sh
 # series.sh [check]: our changes as patch series for QEMU's and SeaBIOS's maintainers, in
-# build/series/: for QEMU 10.0 and each version that has a directory in series/, for SeaBIOS as
-# we build it and for its newest release.  scripts/series.py says how series/ is read, and that
-# all patches add up to what build.sh and bios.sh compose.  With check, each patch is built;
-# QEMU's are read by checkpatch.pl, and the tests run on the last one.
+# build/series/: for QEMU 10.0 and each version that has a directory in series/, the newest of
+# which is QEMU_TREE=DIR if that is set; for SeaBIOS as we build it and for its newest release.
+# scripts/series.py says how series/ is read, and that all patches add up to what build.sh and
+# bios.sh compose.  With check, each patch is built; QEMU's are read by checkpatch.pl, and the
+# tests run on the last one.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -19,16 +20,6 @@ QTESTS="xen-disk-test xen-handoff-test xen-handoff-fuzz device-introspect-test"
 # Debian packages newer QEMUs in unstable, and only there
 EXTRA="deb-src sid"
 
-identity() {    # of who signs the patches off; to check them it takes nobody
-    who=$(git -C "$TOP" config user.name || :) mail=$(git -C "$TOP" config user.email || :)
-    SIGNOFF=--signoff
-    case $who@$mail in @* | *@) SIGNOFF=--no-signoff who=nobody mail=nobody@localhost ;; esac
-    export SIGNOFF GIT_AUTHOR_NAME="$who" GIT_AUTHOR_EMAIL="$mail"
-    export GIT_COMMITTER_NAME="$who" GIT_COMMITTER_EMAIL="$mail"
-    # nothing else of the machine's git configuration changes what is written
-    export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
-}
-
 unsigned() {
     [ $SIGNOFF = --signoff ] ||
         say "nobody signs these patches off; to send them: git config user.name 'Your Name'," \
@@ -41,12 +32,9 @@ commits() { # VERSION: ours on top of it, and the worktree $work to build them i
     if [ "$1" = "$WHOLE" ]; then
         whole
         first=$repo
-    else    # with all that git am -3 needs
-        plain_git -C "$repo" fetch -q --no-tags "$first" +refs/tags/whole:refs/tags/whole
     fi
     work=$CACHE/git/$name
-    worktree "$work.commits"
-    python3 "$TOP/scripts/series.py" commit "$work.commits" $SOURCE "$1"
+    ported "$1"
     python3 "$TOP/scripts/series.py" mail "$work.commits" $SOURCE "$1" "$TOP/build/series/$name"
     count=$(git -C "$repo" rev-list --count "base..$LAST")
     say "build/series/$name has $count patches"
@@ -161,12 +149,15 @@ mkdir -p "$CACHE/log"
 one_at_a_time
 apt_setup
 # shellcheck disable=SC2086
-apt_install $PACKAGES git perl python3-sphinx python3-sphinx-rtd-theme
+apt_install $PACKAGES $NEWEST_PACKAGES git perl python3-sphinx python3-sphinx-rtd-theme
 identity
 passed=
-export WHOLE=10.0
-LAST=xen-fw-handoff
+export WHOLE
 for v in $WHOLE $(cd "$TOP/series" && echo [0-9]*); do
+    (fetch "$v") || {
+        say "no series for QEMU $v: Debian's mirror has no source of it; QEMU_TREE=DIR takes a tree of yours"
+        continue
+    }
     commits "$v"
     [ "${1:-}" != check ] || check
 done

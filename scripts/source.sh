@@ -5,8 +5,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=sh disable=SC2034,SC2154
 
-# fetch 10.0: the newest 10.0.x source package, whole or not at all; sets version and orig
+# fetch 10.0: the newest 10.0.x source package, whole or not at all, or the tree that stands
+# for it; sets version and orig
 fetch() {
+    [ -z "${TREE:-}" ] || [ "$1" != "$NEWEST" ] || { fetch_tree; return 0; }
     version=$(apt-cache showsrc "$SOURCE" | awk -v want="$EPOCH$1." '$1 == "Version:" && index($2, want) == 1 { print $2 }' |
         sort -V | tail -n 1)
     [ -n "$version" ] || die "the mirror has no source package of $SOURCE $1.x (any more)"
@@ -18,9 +20,24 @@ fetch() {
         sh -c "cd '$orig' && apt-get source --only-source --download-only '$SOURCE=$version' && touch fetched"
 }
 
+# fetch_tree: $TREE in place of a source package; its version ends in what its files are
+fetch_tree() {
+    [ -e "$TREE/VERSION" ] || die "QEMU_TREE=$TREE is no source tree of QEMU: it has no file VERSION"
+    orig=$CACHE/source/$SOURCE-tree
+    mkdir -p "$orig"
+    from_tree --sort=name -cf - | sha256sum | cut -c 1-12 >"$orig/tree.dsc"
+    version=$(cat "$TREE/VERSION")+tree-$(cat "$orig/tree.dsc")
+}
+
+# from_tree OPTION...: tar of what $TREE has that neither git nor a build of it has put there
+from_tree() {
+    tar -C "$TREE" --exclude-vcs --exclude='./build*' "$@" .
+}
+
 # unpack DIR: what fetch() has fetched
 unpack() {
     rm -rf "$1"
+    case $orig in *-tree) mkdir -p "$1"; from_tree -cf - | tar -xf - -C "$1"; return 0 ;; esac
     logged "unpacking $SOURCE ${version#*:}" "$CACHE/log/unpack.log" \
         dpkg-source --no-check --no-copy -x "$orig"/*.dsc "$1"
 }
@@ -82,6 +99,27 @@ whole() {
     rm -rf "$CACHE/compose"
 }
 
+# identity: of who signs patches off; to build them it takes nobody
+identity() {
+    who=$(git -C "$TOP" config user.name || :) mail=$(git -C "$TOP" config user.email || :)
+    SIGNOFF=--signoff
+    case $who@$mail in @* | *@) SIGNOFF=--no-signoff who=nobody mail=nobody@localhost ;; esac
+    export SIGNOFF GIT_AUTHOR_NAME="$who" GIT_AUTHOR_EMAIL="$mail"
+    export GIT_COMMITTER_NAME="$who" GIT_COMMITTER_EMAIL="$mail"
+    # nothing else of the machine's git configuration changes what is written
+    export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+}
+
+# ported VERSION: ours as series of commits on "base", as series/VERSION changes them; the
+# repository $first has all of ours, and what git am -3 needs
+ported() {
+    [ "$repo" = "$first" ] ||
+        plain_git -C "$repo" fetch -q --no-tags "$first" +refs/tags/whole:refs/tags/whole
+    commits=$CACHE/git/$name.commits
+    worktree "$commits"
+    python3 "$TOP/scripts/series.py" commit "$commits" $SOURCE "$1"
+}
+
 # overlay TREE: our files that have changed to their place there.  The specification is
 # reStructuredText, which QEMU wants to be named so
 overlay() {
@@ -92,13 +130,21 @@ overlay() {
     done
 }
 
-# compose: patches and overlay in the source's $tree; git leaves what has not changed alone
+# compose: patches and overlay in the source's $tree; git leaves what has not changed alone.
+# A tree gets what its series are, from the repository $first
 compose() {
     # shellcheck disable=SC2086
     wanted=$(cat $PATCHES "$orig"/*.dsc | sha256sum; overlay_files)
+    [ -z "${TREE:-}" ] || wanted=$wanted$(plain_git -C "$first" rev-parse 'whole^{tree}'
+        find "$TOP/series" -type f -exec sha256sum {} + | sort)
     [ "$wanted" != "$(cat "$tree/composed" 2>/dev/null)" ] || return 0
     repository
-    whole
+    if [ -n "${TREE:-}" ]; then
+        ported "$NEWEST"
+        plain_git -C "$repo" tag -f whole "$LAST" >"$CACHE/log/git.log"
+    else
+        whole
+    fi
     mkdir -p "$tree/$SOURCE"
     (export GIT_INDEX_FILE="$tree/index" &&
         plain_git --git-dir="$repo" --work-tree="$tree/$SOURCE" read-tree --reset -u whole)
