@@ -10,8 +10,9 @@ in their order.  Each is the subject of one of those of its SOURCE; indented bel
 it are the new files that come with it.
 
 series/VERSION/ is what is different on that version: a patch is applied instead
-of ours of the same subject, or after it if it is its "fixup!"; a file *.drop
-has the subject of one that is not needed, and why.
+of ours of the same subject, or after it if it is its "fixup!"; one that is of
+none of ours is for that version only.  A file *.drop has the subject of one that
+is not needed, and why.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
@@ -24,7 +25,7 @@ import subprocess
 import sys
 
 TOP = Path(__file__).resolve().parent.parent
-SERIES = {'qemu': ('tcg-svm', 'fixes', 'xen-for-qtest', 'xen-fw-handoff'),
+SERIES = {'qemu': ('tcg-svm', 'xen-hosts', 'fixes', 'xen-for-qtest', 'xen-fw-handoff'),
           'seabios': ('seabios',)}
 PATCHES = {'qemu': ('patches/*.patch', 'meson.build.patch'),
            'seabios': ('roms/seabios/*.patch',)}
@@ -81,22 +82,24 @@ def commit(tree, source, version):
     ours = patches([file for pattern in PATCHES[source]
                     for file in sorted(TOP.glob(pattern))])
     other = patches(sorted((TOP / 'series' / version).glob('*.patch')))
+    anywhere = {subject for file in (TOP / 'series').glob('*/*.patch')
+                for subject in patches([file])}
     drop = drops(version)
     listed = [mail for s in SERIES[source] for mail in cover_and_list(s)[1]]
     subjects = [subject for subject, _ in listed]
-    for subject in ours:
+    for subject in [*ours, *(x.removeprefix('fixup! ') for x in other)]:
         if subjects.count(subject) != 1:
             die(f'"{subject}" has to be in one of series/* once')
-    for subject in [*subjects, *drop,
-                    *(x.removeprefix('fixup! ') for x in other)]:
-        if subject not in ours:
+    for subject in [*subjects, *drop]:
+        if subject not in ours and subject not in anywhere:
             die(f'{" ".join(PATCHES[source])}: nothing has "{subject}"')
 
     for series in SERIES[source]:
         for subject, files in cover_and_list(series)[1]:
-            if subject in drop:
+            patch = other.get(subject, ours.get(subject))
+            if subject in drop or not patch:
                 continue
-            git(tree, 'am', '-q', '-3', input=other.get(subject, ours[subject]))
+            git(tree, 'am', '-q', '-3', input=patch)
             if files:
                 git(tree, 'checkout', '-q', 'whole', '--', *files)
             if fixup := other.get(f'fixup! {subject}'):
@@ -118,6 +121,8 @@ def mail(tree, source, version, out):
     shutil.rmtree(out, ignore_errors=True)
     before, drop = 'base', drops(version)
     for series in SERIES[source]:
+        if not git(tree, 'rev-list', f'{before}..{series}'):
+            continue
         git(tree, 'format-patch', '-q', '--cover-letter', '--no-base',
             '-o', str(Path(out) / series), f'{before}..{series}')
         cover, mails = cover_and_list(series)

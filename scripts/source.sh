@@ -117,7 +117,7 @@ ported() {
         plain_git -C "$repo" fetch -q --no-tags "$first" +refs/tags/whole:refs/tags/whole
     commits=$CACHE/git/$name.commits
     worktree "$commits"
-    python3 "$TOP/scripts/series.py" commit "$commits" $SOURCE "$1"
+    python3 "$TOP/scripts/series.py" commit "$commits" "$SOURCE" "$1"
 }
 
 # overlay TREE: our files that have changed to their place there.  The specification is
