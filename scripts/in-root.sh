@@ -17,7 +17,7 @@ make_root() {
     need_space 3000
     mkdir -p "$CACHE/log"
     apt_setup
-    apt_install mmdebstrap
+    apt_install mmdebstrap mount
     rm -rf "$root.new"
     logged "making a root of $suite" "$CACHE/log/root.log" env -u APT_CONFIG \
         mmdebstrap --variant=apt --skip=cleanup/apt/lists --include=make,debian-archive-keyring \
