@@ -154,8 +154,8 @@ identity
 passed=
 export WHOLE
 for v in $WHOLE $(cd "$TOP/series" && echo [0-9]*); do
-    (fetch "$v") || {
-        say "no series for QEMU $v: Debian's mirror has no source of it; QEMU_TREE=DIR takes a tree of yours"
+    [ "$v" = "$WHOLE" ] || (fetch "$v") >"$CACHE/log/series-fetch.log" 2>&1 || {
+        say "no series for QEMU $v: the mirror does not have its source; QEMU_TREE=DIR takes a tree of yours"
         continue
     }
     commits "$v"
