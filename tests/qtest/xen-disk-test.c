@@ -276,6 +276,29 @@ static void test_hotplug(void)
     unlink(image);
 }
 
+/*
+ * A disk that QEMU itself makes is at rest at once: whatever it polls for while
+ * it is opened does not close it
+ */
+static void test_device_add(void)
+{
+    QXenGuest *g = qxen_machine_start("-global xen-loopback.events-in-drain=on");
+    g_autofree char *begun = NULL;
+    g_autofree char *events = NULL;
+
+    qxen_cmd(g, "guest-watch " QDISK "51712/state disk");
+    begun = qxen_ask(g, "guest-events");
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'device_add', 'arguments': {"
+                             "'driver': 'xen-disk', 'drive': 'disk',"
+                             "'vdev': 'xvda' } }");
+    qxen_settle(g);
+    qxen_wait_state(g, QDISK "51712", XenbusStateInitWait);
+    events = qxen_ask(g, "guest-events");
+    g_assert_cmpstr(events, ==, "1");
+    g->at_start = qxen_open(g); /* with that disk */
+    stop_closed(g);
+}
+
 /* A NIC on a tap does not keep QEMU from its end */
 static void test_nic_at_exit(void)
 {
@@ -318,6 +341,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/discard", test_discard);
     qtest_add_func("/xen-disk/auto-vdev", test_auto_vdev);
     qtest_add_func("/xen-disk/hotplug", test_hotplug);
+    qtest_add_func("/xen-disk/device-add", test_device_add);
     qtest_add_func("/xen-net/frames", test_nic);
     qtest_add_func("/xen-net/exit", test_nic_at_exit);
     qtest_add_func("/xen-console/output", test_console);
