@@ -71,6 +71,7 @@ compressed "$P/xen-fw-handoff.7" usr/share/man/man7/xen-fw-handoff.7.gz
 compressed "$P/xen-fw-handoff-log.1" usr/share/man/man1/xen-fw-handoff-log.1.gz
 place 644 "$TOP/docs/specs/xen-fw-handoff.txt" "$DOC/xen-fw-handoff.txt"
 place 644 "$TOP/docs/toolstacks.md" "$DOC/toolstacks.md"
+place 644 "$TOP/docs/stub-domains.md" "$DOC/stub-domains.md"
 place 644 "$TOP/docs/troubleshooting.md" "$DOC/troubleshooting.md"
 place 644 "$P/guest.cfg" "$DOC/examples/guest.cfg"
 compressed "$TOP/CHANGELOG.md" "$DOC/changelog.gz"
