@@ -33,7 +33,7 @@ compressed() { mkdir -p "$(dirname "$root/$2")"; gzip -9n <"$1" >"$root/$2"; }
 depends() {
     mkdir -p "$work/debian"
     printf 'Source: x\n\nPackage: x\nArchitecture: any\n' >"$work/debian/control"
-    (cd "$work" && dpkg-shlibdeps -O "$root/$model" 2>"$work/shlibdeps.log") |
+    (cd "$work" && dpkg-shlibdeps -O "$root/$model" "$root/$filter" 2>"$work/shlibdeps.log") |
         sed -n 's/^shlibs:Depends=//p'
 }
 
@@ -56,6 +56,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 model=usr/libexec/xen-fw-handoff/qemu-system-i386
+filter=usr/libexec/xen-fw-handoff/xenstore-filter
 mkdir -p "$root/DEBIAN" "$root/usr/libexec/xen-fw-handoff"
 chmod 755 "$root"
 P=$TOP/packaging
@@ -63,6 +64,10 @@ P=$TOP/packaging
 strip --remove-section=.comment --remove-section=.note \
     -o "$root/$model" "$TOP/build/qemu/build-deb/qemu-system-i386"
 chmod 755 "$root/$model"
+# shellcheck disable=SC2046
+(export DEB_BUILD_MAINT_OPTIONS=hardening=+all
+    gcc $(for f in CPPFLAGS CFLAGS LDFLAGS; do dpkg-buildflags --get $f; done) -s \
+        -o "$root/$filter" "$P/xenstore-filter.c" -lxenctrl -lxenstore)
 place 644 "$TOP/build/bios-256k.bin" usr/share/xen-fw-handoff/bios-256k.bin
 place 755 "$P/device-model" usr/libexec/xen-fw-handoff/device-model
 place 755 "$TOP/scripts/xen-fw-handoff-log" usr/bin/xen-fw-handoff-log
