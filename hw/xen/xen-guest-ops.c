@@ -7,13 +7,42 @@
 #include "qemu/osdep.h"
 #include "hw/xen/xen-hvm-common.h"
 #include "qemu/atomic.h"
+#include "qemu/cutils.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "hw/xen/xen_backend_ops.h"
 
+/*
+ * With -xen-domid-restrict QEMU can make no hypercall of these.  What stands in
+ * xenstored's place in its chroot, xenstore-filter, makes them for us.  This is
+ * a connection to it, which is kept since it grants few.
+ */
+static struct qemu_xs_handle *native_filter;
+
+/* Returns 0 or a negative errno, and in @value what Xen has answered */
+static int native_ask(const char *what, char **value)
+{
+    native_filter = native_filter ?: qemu_xen_xs_open();
+    *value = native_filter
+        ? qemu_xen_xs_read(native_filter, XBT_NULL, what, NULL) : NULL;
+    return *value ? 0 : -errno;
+}
+
 static int native_hvm_param_get(uint32_t index, uint64_t *value)
 {
+    if (xen_domid_restrict) {
+        char *text;
+        int rc = native_ask(index == HVM_PARAM_CALLBACK_IRQ ? "@callback-irq"
+                                                            : "@store-pfn",
+                            &text);
+
+        if (!rc) {
+            rc = qemu_strtou64(text, NULL, 10, value);
+        }
+        free(text);
+        return rc;
+    }
     return xc_hvm_param_get(xen_xc, xen_domid, index, value) < 0 ? -errno : 0;
 }
 
@@ -28,8 +57,19 @@ static int native_grant_table_size(unsigned int *version, unsigned int *frames)
         .dom = xen_domid,
         .status = GNTST_general_error,
     };
-    int rc = xc_gnttab_get_version(xen_xc, xen_domid);
+    int rc;
 
+    if (xen_domid_restrict) {
+        char *text;
+
+        rc = native_ask("@grant-table", &text);
+        if (!rc && sscanf(text, "%u %u", version, frames) != 2) {
+            rc = -EINVAL;
+        }
+        free(text);
+        return rc;
+    }
+    rc = xc_gnttab_get_version(xen_xc, xen_domid);
     if (rc < 0 || xc_gnttab_query_size(xen_xc, &query) < 0) {
         return -errno;
     }
@@ -118,7 +158,7 @@ static void native_grant_table_unmap(void *table, unsigned int frames)
 
 typedef struct Ring {
     struct xenstore_domain_interface *page;
-    struct xs_handle *xsh;      /* of ours, to give xenstored a turn */
+    struct qemu_xs_handle *xsh; /* of ours, to give xenstored a turn */
     GByteArray *heard;          /* since something was sent */
     int64_t until;              /* on get_clock() */
 } Ring;
@@ -143,7 +183,7 @@ static int ring_listen(Ring *ring)
         if (get_clock() > ring->until) {
             return -ETIMEDOUT;  /* somebody else uses it, too */
         }
-        free(xs_get_domain_path(ring->xsh, xen_domid));
+        free(qemu_xen_xs_get_domain_path(ring->xsh, xen_domid));
         cons = qatomic_read(&page->rsp_cons);
         prod = qatomic_load_acquire(&page->rsp_prod);
         if (prod - cons > XENSTORE_RING_SIZE) {
@@ -254,8 +294,9 @@ static int native_xenstore_reset(int64_t until)
     xen_pfn_t pfn;
     int rc;
 
-    if (xc_hvm_param_get(xen_xc, xen_domid, HVM_PARAM_STORE_PFN, &value) < 0) {
-        return -errno;
+    rc = native_hvm_param_get(HVM_PARAM_STORE_PFN, &value);
+    if (rc < 0) {
+        return rc;
     }
     pfn = value;
     ring.page = xenforeignmemory_map(xen_fmem, xen_domid,
@@ -264,7 +305,7 @@ static int native_xenstore_reset(int64_t until)
         return -errno;
     }
     ring.heard = g_byte_array_new();
-    ring.xsh = xs_open(0);
+    ring.xsh = native_filter ?: qemu_xen_xs_open();
     rc = ring.xsh ? ring_reset(&ring) : -errno;
     if (rc == -EBUSY && ring.page->server_features &
         XENSTORE_SERVER_FEATURE_RECONNECTION) {
@@ -280,8 +321,8 @@ static int native_xenstore_reset(int64_t until)
         xenforeignmemory_unmap(xen_fmem, ring.page, 1);
     }
     g_byte_array_unref(ring.heard);
-    if (ring.xsh) {
-        xs_close(ring.xsh);
+    if (ring.xsh && ring.xsh != native_filter) {
+        qemu_xen_xs_close(ring.xsh);
     }
     return rc;
 }

@@ -19,8 +19,10 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/ratelimit.h"
+#include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-xen-fw-handoff.h"
@@ -112,6 +114,7 @@ struct XenFwHandoff {
     bool done;
 
     Notifier machine_done, written, callback;
+    QEMUBH *restricted;         /* arms once QEMU is */
     bool listening;             /* "written" is on xen-platform's list */
 
     /* while armed: from reset to the announcement */
@@ -363,6 +366,12 @@ static bool try_arm(XenFwHandoff *s, const char *domain, Error **errp)
     ERRP_GUARD();
 
     s->store.xsh = qemu_xen_xs_open();
+    if (!s->store.xsh && xen_domid_restrict) {
+        /* not an error: the same configuration may serve both kinds */
+        error_setg(errp, "-xen-domid-restrict (dm_restrict=1) takes xenstore "
+                   "away, and there is no xenstore-filter in its place");
+        return false;
+    }
     if (!s->store.xsh) {
         error_setg_errno(errp, errno, "cannot open xenstore");
         return false;
@@ -409,13 +418,17 @@ static void arm(XenFwHandoff *s)
     s->logged = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     s->changed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     if (!try_arm(s, domain, &err)) {
+        bool tell = s->store.xsh || !s->restricted;
+
         xen_fw_handoff_warn(&s->report,
                             "inert, connections of the firmware will stay: %s",
                             error_get_pretty(err));
         error_free(err);
         disarm(s);
         set_state(s, XEN_FW_HANDOFF_STATE_INERT);
-        publish(s);
+        if (tell) {
+            publish(s);
+        }
         return;
     }
     set_state(s, XEN_FW_HANDOFF_STATE_ARMED);
@@ -928,6 +941,19 @@ static void xen_fw_handoff_machine_done(Notifier *n, void *data)
     listen_to_guest(s);
 }
 
+/* Unless it was saved armed, what is restored was handed off before */
+static void begin_life(void *opaque)
+{
+    XenFwHandoff *s = opaque;
+
+    if (s->restored || s->done) {
+        set_state(s, XEN_FW_HANDOFF_STATE_DONE);
+        publish(s);
+    } else if (!s->store.root) {
+        arm(s);
+    }
+}
+
 /*
  * In the last phase: QEMU's own Xen clears HVM_PARAM_CALLBACK_IRQ in the one
  * before, and what is seen when arming is the firmware's only if it is 0.
@@ -949,15 +975,14 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     s->followed = 0;
     s->follow_ups = 0;
     listen_to_guest(s);
-    /* Unless it was saved armed, what is restored was handed off before */
     s->restored = type == RESET_TYPE_SNAPSHOT_LOAD ||
                   runstate_check(RUN_STATE_INMIGRATE);
     s->done = s->restored;
-    if (s->restored) {
-        set_state(s, XEN_FW_HANDOFF_STATE_DONE);
-        publish(s);
+    if (s->restricted) {
+        /* what is opened before the restriction is useless behind it */
+        qemu_bh_schedule(s->restricted);
     } else {
-        arm(s);
+        begin_life(s);
     }
 }
 
@@ -981,6 +1006,26 @@ static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
     } else {
         arm(s);
     }
+}
+
+/*
+ * To close a connection, libxenstore cancels a thread.  glibc loads libgcc_s.so
+ * for the first thread that ends like that, and aborts if there is none in the
+ * chroot: let one end before.
+ */
+static void *end_thread(void *opaque)
+{
+    qemu_thread_exit(NULL);
+    return NULL;
+}
+
+static void prepare_for_chroot(void)
+{
+    QemuThread thread;
+
+    qemu_thread_create(&thread, "libgcc", end_thread, NULL,
+                       QEMU_THREAD_JOINABLE);
+    qemu_thread_join(&thread);
 }
 
 /* Without it, as from a machine without the device: not armed */
@@ -1023,11 +1068,9 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
     ratelimit_set_speed(&s->look_limit, LOOK_US_PER_S,
                         LOOK_SLICE_MS * SCALE_MS);
     if (xen_domid_restrict) {
-        /* not an error: the same configuration may serve both kinds */
-        warn_report(XEN_FW_HANDOFF_LOG "inert, connections of the firmware "
-                    "will stay: -xen-domid-restrict (dm_restrict=1) takes "
-                    "xenstore away");
-        return;
+        prepare_for_chroot();
+        /* it waits for the main loop, when QEMU is in its chroot */
+        s->restricted = aio_bh_new(iohandler_get_aio_context(), begin_life, s);
     }
     if (xen_guest_ops->add_callback_notifier) {
         s->callback.notify = callback_set;
