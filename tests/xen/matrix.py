@@ -595,8 +595,24 @@ def libvirt(facts):
     yield from nothing_left(facts)
 
 
-@scenario(('Toolstack', 'dm_restrict=1: inert, says so, the guest boots'))
+@scenario(('Toolstack', 'dm_restrict=1: the same, and QEMU gets no more than the '
+           'guest'), oxenstored='dm_restrict=1')
 def restrict(facts):
+    devices = [chk.DISKS[0], chk.NIC]
+    yield ('QEMU runs as a user of its own',
+           facts['model_uid'], 65536 + facts['domid'])
+    yield from chk.firmware_connected(facts, devices)
+    yield from chk.handed_off(facts, 'announced', devices)
+    yield from chk.scrubbed(facts, 'announced', 10)
+    yield from chk.told(facts, 'announced', devices, chk.LINUX[0])
+    yield from chk.os_works(facts, devices)
+    yield from chk.announced(facts, *chk.LINUX)
+    yield from chk.said(facts, chk.HANDED_OFF.format(2, 0))
+
+
+@scenario(('Toolstack', 'dm_restrict=1, no xenstore-filter: inert, says so, the '
+           'guest boots'))
+def restrict_bare(facts):
     firmware = chk.DISKS[:1]
     yield from chk.firmware_connected(facts, firmware)
     yield ('QEMU runs as a user of its own',

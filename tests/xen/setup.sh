@@ -238,6 +238,7 @@ make_image() {
     gcc -O2 -Wall -o "$t/usr/bin/xsring" "$HERE/tools/xsring.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/grants" "$HERE/tools/grants.c" -lxenctrl -lxenforeignmemory
     gcc -O2 -Wall -o "$t/usr/bin/qmp" "$HERE/tools/qmp.c"
+    gcc -O2 -Wall -o "$t/usr/bin/xenstore-filter" "$TOP/packaging/xenstore-filter.c" -lxenctrl -lxenstore
     gcc -O2 -Wall -o "$t/usr/bin/int13disk" "$HERE/tools/int13disk.c"
     cp "$R/usr/bin/mtools" "$t/usr/bin/mcopy"
     cp "$R/usr/bin/genisoimage" "$t/usr/bin/"
@@ -316,7 +317,8 @@ other_kernel() (
 image_key() {
     (cd "$HERE" && {
         cat "$LAB/packages/stamp"
-        find setup.sh dom0/stage1 dom0/block dom0/vif-bridge guest nested tools firmware -type f | sort |
+        find setup.sh dom0/stage1 dom0/block dom0/vif-bridge guest nested tools firmware \
+            ../../packaging/xenstore-filter.c -type f | sort |
             xargs sha256sum
     } | sha256sum | cut -c 1-16)
 }
