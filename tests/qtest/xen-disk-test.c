@@ -282,7 +282,8 @@ static void test_hotplug(void)
  */
 static void test_device_add(void)
 {
-    QXenGuest *g = qxen_machine_start("-global xen-loopback.events-in-drain=on");
+    QXenGuest *g = qxen_machine_start("-global "
+                                      "xen-loopback.events-in-drain=on");
     g_autofree char *begun = NULL;
     g_autofree char *events = NULL;
 
