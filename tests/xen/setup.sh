@@ -219,6 +219,7 @@ make_image() {
     for f in xl libxl-save-helper xenstored oxenstored xenstore-control xen-init-dom0 xenconsoled; do
         cp "$R/$x/bin/$f" "$t/$x/bin/"
     done
+    [ ! -e "$R/$x/ocaml" ] || cp -r "$R/$x/ocaml" "$t/$x/"     # oxenstored's plugin, from 4.20 on
     cp "$R/$x/boot/hvmloader" "$t/$x/boot/"
     cp "$R/usr/sbin/vblade" "$t/usr/bin/"
     for f in chmod ls read rm watch write; do

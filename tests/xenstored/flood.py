@@ -229,6 +229,7 @@ class Rig:
                    'oxenstored': ['--no-fork', '--config-file', d / 'conf']}
         self.start([*PACKAGES.glob(f'usr/lib/xen-*/bin/{self.xenstored}'),
                     *options[self.xenstored]], 'xenstored', LD_PRELOAD=shim,
+                   PACKAGES=str(PACKAGES),
                    LD_LIBRARY_PATH=f'{PACKAGES}/usr/lib/x86_64-linux-gnu:'
                                    f'{PACKAGES}/lib/x86_64-linux-gnu')
         await self.xs.connect(d / 'socket')

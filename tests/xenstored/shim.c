@@ -8,6 +8,7 @@
  */
 
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -48,19 +49,27 @@ int xc_interface_close(xc_interface *xc)
     return 0;
 }
 
-int xc_domain_getinfo(xc_interface *xc, uint32_t first, unsigned int max,
-                      xc_dominfo_t *info)
-{
-    *info = (xc_dominfo_t) { .domid = first, .running = 1 };
-    return first == 0 || first == GUEST;
-}
-
 int xc_domain_getinfolist(xc_interface *xc, uint32_t first, unsigned int max,
                           xc_domaininfo_t *info)
 {
     *info = (xc_domaininfo_t) { .domain = first, .flags = XEN_DOMINF_running };
     return first == 0 || first == GUEST;
 }
+
+#if XEN_DOMCTL_INTERFACE_VERSION < 0x16     /* Xen 4.17 */
+int xc_domain_getinfo(xc_interface *xc, uint32_t first, unsigned int max,
+                      xc_dominfo_t *info)
+{
+    *info = (xc_dominfo_t) { .domid = first, .running = 1 };
+    return first == 0 || first == GUEST;
+}
+#else
+int xc_domain_getinfo_single(xc_interface *xc, uint32_t domid,
+                             xc_domaininfo_t *info)
+{
+    return xc_domain_getinfolist(xc, domid, 1, info) == 1 ? 0 : -1;
+}
+#endif
 
 /* --- event channels ------------------------------------------------------- */
 
@@ -180,11 +189,19 @@ void *xc_map_foreign_range(xc_interface *xc, uint32_t domid, int size,
 
 /* --- files ---------------------------------------------------------------- */
 
-/* Those of dom0's kernel, and oxenstored's, which knows no $XENSTORED_RUNDIR */
+/*
+ * Those of dom0's kernel, and oxenstored's, which knows no $XENSTORED_RUNDIR; its
+ * plugins are in the package
+ */
 static const char *moved(const char *path)
 {
     static const char *const dirs[] = { "/proc/xen", "/var/run/xenstored" };
-    static char to[sizeof(guest.sun_path)];
+    static char to[512];
+
+    if (!strncmp(path, "/usr/lib/xen-", 13)) {
+        snprintf(to, sizeof(to), "%s%s", getenv("PACKAGES"), path);
+        return to;
+    }
 
     for (size_t i = 0; i < sizeof(dirs) / sizeof(*dirs); i++) {
         if (!strncmp(path, dirs[i], strlen(dirs[i]))) {
@@ -207,6 +224,20 @@ int open(const char *path, int flags, ...)
 }
 
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
+
+DIR *opendir(const char *path)
+{
+    DIR *(*next)(const char *) = dlsym(RTLD_NEXT, "opendir");
+
+    return next(moved(path));
+}
+
+void *dlopen(const char *path, int flags)
+{
+    void *(*next)(const char *, int) = dlsym(RTLD_NEXT, "dlopen");
+
+    return next(path ? moved(path) : NULL, flags);
+}
 
 int mkdir(const char *path, mode_t mode)
 {
