@@ -130,8 +130,9 @@ class Ring:
 class Xenstore:
     """dom0's connection to xenstored."""
 
-    async def connect(self, path):
+    async def connect(self, path, daemon):
         while True:     # the daemons do not say when they listen
+            assert daemon.poll() is None, f'{daemon.args[0]} has ended'
             with contextlib.suppress(FileNotFoundError,
                                      ConnectionRefusedError):
                 self.reader, self.writer = \
@@ -227,12 +228,13 @@ class Rig:
             f'access-log-file = {d}/access\n')
         options = {'xenstored': ['--no-fork', '--pid-file', d / 'pid'],
                    'oxenstored': ['--no-fork', '--config-file', d / 'conf']}
-        self.start([*PACKAGES.glob(f'usr/lib/xen-*/bin/{self.xenstored}'),
-                    *options[self.xenstored]], 'xenstored', LD_PRELOAD=shim,
-                   PACKAGES=str(PACKAGES),
-                   LD_LIBRARY_PATH=f'{PACKAGES}/usr/lib/x86_64-linux-gnu:'
-                                   f'{PACKAGES}/lib/x86_64-linux-gnu')
-        await self.xs.connect(d / 'socket')
+        program, = PACKAGES.glob(f'usr/lib/xen-*/bin/{self.xenstored}')
+        daemon = self.start(
+            [program, *options[self.xenstored]], 'xenstored', LD_PRELOAD=shim,
+            PACKAGES=str(PACKAGES),
+            LD_LIBRARY_PATH=f'{PACKAGES}/usr/lib/x86_64-linux-gnu:'
+                            f'{PACKAGES}/lib/x86_64-linux-gnu')
+        await self.xs.connect(d / 'socket', daemon)
 
     async def start_qemu(self, device):
         d = self.rundir

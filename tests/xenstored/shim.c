@@ -190,8 +190,8 @@ void *xc_map_foreign_range(xc_interface *xc, uint32_t domid, int size,
 /* --- files ---------------------------------------------------------------- */
 
 /*
- * Those of dom0's kernel, and oxenstored's, which knows no $XENSTORED_RUNDIR; its
- * plugins are in the package
+ * Those of dom0's kernel, and oxenstored's, which knows no $XENSTORED_RUNDIR;
+ * its plugins are in the package
  */
 static const char *moved(const char *path)
 {
@@ -224,6 +224,13 @@ int open(const char *path, int flags, ...)
 }
 
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
+
+int stat64(const char *path, struct stat64 *st)
+{
+    int (*next)(const char *, struct stat64 *) = dlsym(RTLD_NEXT, "stat64");
+
+    return next(moved(path), st);
+}
 
 DIR *opendir(const char *path)
 {
