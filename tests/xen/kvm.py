@@ -239,11 +239,18 @@ class Guest:
             'info': self.qmp('query-xen-fw-handoff') if self.device else None,
         }
 
-    def at(self, point, seconds=60):
-        """Wait until it is there, look, and let it go on."""
+    def reach(self, point, seconds=60):
+        """Wait until it is there, and look."""
         self.said(f'^PV(?:FW|OS): at {point}$', seconds)
-        seen = self.look()
+        return self.look()
+
+    def resume(self, point):
         self.com1.send(f'{point}\n')
+
+    def at(self, point):
+        """The same, and let it go on."""
+        seen = self.reach(point)
+        self.resume(point)
         return seen
 
     def end(self):
@@ -475,15 +482,14 @@ def hotplug(machine, device):
     late = [chk.DISKS[0], 'vbd/51744', chk.NIC]
     with guest(machine, device, f'{ROM} {named_disk(0)} {named_disk(1)} {NIC}', firmware=' '.join(chk.ALL), os=1,
                late=' '.join(late), gates='firmware announced done') as g:
-        g.said('^PVFW: at firmware$', 60)
-        before = g.look()
+        before = g.reach('firmware')
         firmware = evidence.parse_firmware(g.com1.text)
         yield from connected(firmware, before, chk.ALL)
         g.hmp('drive_add 0 file=/tmp/disk2.img,if=none,id=b2,format=raw')
         g.hmp('device_add xen-disk,drive=b2,vdev=xvdc,id=d2')
         g.hmp('device_del d1')
         g.look()            # the device has seen them, too
-        g.com1.send('firmware\n')
+        g.resume('firmware')
         after = g.at('announced')
         yield from handed_off(firmware, before, after)
         yield from told(after, chk.LINUX[0], chk.same(chk.ALL, 'handed-off'))
@@ -505,12 +511,11 @@ def in_flight(machine, device):
                firmware=' '.join(chk.ALL), os=1, late=' '.join(chk.ALL),
                order='load=0 product=3 build=1 unplug=7 late',
                gates='firmware announced done') as g:
-        g.said('^PVFW: at firmware$', 60)
-        before = g.look()
+        before = g.reach('firmware')
         firmware = evidence.parse_firmware(g.com1.text)
         yield from connected(firmware, before, chk.ALL)
         limit(1)
-        g.com1.send('firmware\n')
+        g.resume('firmware')
         after = g.at('announced')
         limit(0)
         yield from handed_off(firmware, before, after)
