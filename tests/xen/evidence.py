@@ -315,7 +315,8 @@ def snapshot_facts(store, dump, table, connection, domid, created, firmware,
     # and those that were granted, but not mapped just then
     firmware_pages = {frame for _, frame in firmware_table.values()}
     # of dom0 or a stub domain
-    node = rf'/local/domain/\d+/device-model/{domid}/fw-handoff/(.*)'
+    node = rf'/local/domain/(\d+)/device-model/{domid}/fw-handoff/(.*)'
+    told = {m[0]: m for m in (re.fullmatch(node, path) for path in store) if m}
     keys = {}
     for name, frontend in frontends.items():
         had = set(created.get(name, {'keys': {}})['keys'])
@@ -339,8 +340,8 @@ def snapshot_facts(store, dump, table, connection, domid, created, firmware,
             ref for ref, (mfn, _, gmfn, _) in grants.items()
             if firmware_frames.get(mfn, gmfn) != gmfn],
         # what the device tells toolstacks
-        'node': {m[1]: value for path, value in store.items()
-                 if (m := re.fullmatch(node, path))},
+        'node': {m[2]: store[path] for path, m in told.items()},
+        'node_of': sorted({int(m[1]) for m in told.values()}),
         'point': store.get(f'/local/domain/{domid}/data/lab-at'),
         'table_entries': len(entries),
         'toolstack_grants': parse_toolstack_grants(table),

@@ -163,6 +163,8 @@ def driver_domain(facts):
 
 @scenario(('Toolstack', 'a Linux stub domain: blkback and netback in dom0'))
 def stub_domain(facts):
+    yield ("the node of the device is the stub domain's",
+           facts['snapshots']['announced']['node_of'], [facts['stub']])
     yield from chk.taken_over(facts, *chk.LINUX)
 
 

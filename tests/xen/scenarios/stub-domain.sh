@@ -11,7 +11,5 @@ guest 'device_model_version = "qemu-xen"' 'device_model_stubdomain_override = 1'
     'stubdomain_kernel = "/guest/vmlinux.gz"' "stubdomain_ramdisk = \"/tmp/$SCENARIO-initrd\"" \
     'stubdomain_memory = 320' \
     "stubdomain_cmdline = \"console=hvc0 rdinit=/guest/stub $LINUX\""
-# shellcheck disable=SC2034
-STUB=$(xenstore-read "/local/domain/$DOMID/image/device-model-domid")
-echo "$STUB" >"$OUT/stub"
+xenstore-read "/local/domain/$DOMID/image/device-model-domid" >"$OUT/stub"
 naive start
