@@ -80,6 +80,20 @@ model() {
         echo 'device_model_args = [ "-L", "/usr/share/qemu", "-L", "/usr/share/seabios" ]'
     fi
 }
+# as_installed: what the package has in /usr/libexec, for who has to name that
+as_installed() {
+    mkdir -p /usr/libexec/xen-fw-handoff
+    ln -sf /lab/qemu-dm /usr/libexec/xen-fw-handoff/qemu-system-i386
+    ln -sf /usr/bin/xenstore-filter /usr/libexec/xen-fw-handoff/
+}
+
+# restricted LINE...: make a guest with dm_restrict=1, by the package's wrapper
+restricted() {
+    echo 'xen-qemuuser-range-base:x:65536:65536::/:/bin/false' >/etc/passwd
+    # QEMU's own backends need xenstore: no disk of it, and with vkbd it would exit
+    guest 'dm_restrict = 1' 'device_model_override = "/lab/device-model"' 'vkb_device = 0' "$@"
+}
+says_its_user() { say "the device model runs as user $(stat -c %u "/proc/$(model_pid)")"; }
 EXAMPLE=/usr/share/doc/qemu-system-xen-fw-handoff/examples/guest.cfg
 
 # begins: the lines of the config about what it begins with: our option ROM, or a BIOS alone
@@ -573,6 +587,12 @@ traces() {
 query() {
     printf '%s ' "$2" >>"$OUT/qmp-$1.txt"
     qmp "/run/xen/qmp-libxl-$DOMID" "$3" >>"$OUT/qmp-$1.txt"
+}
+
+# as_administrator: the device's state by the line of the spec, README.md and xen-fw-handoff(7)
+as_administrator() {
+    xl qemu-monitor-command "$SCENARIO" "info xen-fw-handoff" |
+        sed -n 's/^State: */state /p' | cut -d ' ' -f -2 >>"$OUT/package.txt"
 }
 
 monitor() { # monitor COMMAND [QMP'S OPTION...]: QEMU's human monitor, without the prompt

@@ -4,14 +4,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 
-echo 'xen-qemuuser-range-base:x:65536:65536::/:/bin/false' >/etc/passwd
-mkdir -p /usr/libexec/xen-fw-handoff
-ln -sf /lab/qemu-dm /usr/libexec/xen-fw-handoff/qemu-system-i386
-ln -sf /usr/bin/xenstore-filter /usr/libexec/xen-fw-handoff/
-# QEMU's own backends need xenstore: no disk of it, and with vkbd it would exit
+as_installed
 # shellcheck disable=SC2034  # guest() reads it: the kernel's
 NUMBERS=0
-guest 'dm_restrict = 1' 'device_model_override = "/lab/device-model"' 'vkb_device = 0'
+restricted
 
 # filtered COMMAND...: in the place of QEMU, which the shell becomes that has started the filter
 filtered() {
@@ -32,7 +28,7 @@ empty() { [ -z "$(ls -A "$1")" ]; }
 start firmware "$ALL" os 1 late "$ALL" gates "firmware announced done"
 checkpoint firmware 120
 snapshot firmware
-say "the device model runs as user $(stat -c %u "/proc/$(model_pid)")"
+says_its_user
 own=/local/domain/$DOMID frontend=/local/domain/$DOMID/device/vbd/51712
 xenstore-write "$own/device/lab/0/theirs" 1
 xenstore-chmod "$own/device/lab/0/theirs" n0 "r$DOMID"
