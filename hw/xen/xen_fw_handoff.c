@@ -946,7 +946,7 @@ static void begin_life(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
-    if (s->restored || s->done) {
+    if (s->done) {
         set_state(s, XEN_FW_HANDOFF_STATE_DONE);
         publish(s);
     } else if (!s->store.root) {
