@@ -82,9 +82,8 @@ series:
 	@scripts/series.sh
 check-series:
 	@scripts/series.sh check
-test-deb: build
+test-deb: lab
 	@scripts/deb.sh lab
-	@tests/xen/setup.sh
 	@python3 scripts/test.py --package
 clean:
 	@scripts/clean.sh

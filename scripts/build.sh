@@ -72,7 +72,6 @@ fetch $WHOLE
     repository
     whole
     first=$repo
-    export WHOLE
     identity
     fetch "$NEWEST"
 }

@@ -9,7 +9,7 @@
 
 SOURCE=qemu
 EPOCH=1:
-WHOLE=10.0          # what we build on
+export WHOLE=10.0   # what we build on
 NEWEST=$(cd "$TOP/series" && printf '%s\n' [0-9]* | sort -V | tail -n 1)
 TREE=${QEMU_TREE:-} # a source tree that stands for the newest
 LAST=xen-fw-handoff # of the series

@@ -152,7 +152,6 @@ apt_setup
 apt_install $PACKAGES $NEWEST_PACKAGES git perl python3-sphinx python3-sphinx-rtd-theme
 identity
 passed=
-export WHOLE
 for v in $WHOLE $(cd "$TOP/series" && echo [0-9]*); do
     [ "$v" = "$WHOLE" ] || (fetch "$v") >"$CACHE/log/series-fetch.log" 2>&1 || {
         say "no series for QEMU $v: the mirror does not have its source; QEMU_TREE=DIR takes a tree of yours"

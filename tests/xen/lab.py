@@ -496,7 +496,8 @@ def main():
     if subprocess.run([HERE / 'setup.sh'], check=False).returncode:
         return LAB_FAILED       # it has said why
     return run(args.name, args.scenario, args.dm_args, args.timeout,
-               sayer(HOST, args.name), args.keep, {'XENSTORED': args.xenstored}, gdb=args.gdb)
+               sayer(HOST, args.name), args.keep,
+               {'XENSTORED': args.xenstored}, gdb=args.gdb)
 
 
 if __name__ == '__main__':

@@ -308,7 +308,7 @@ other_kernel() (
     depmod -b "$R" "$KERNEL"
     modules "$new/initrd" xen-blkfront xen-netfront
     archive "$new/initrd" >"$new/modules.cpio"
-    find "$R/boot" "$R/lib/modules/$KERNEL" -name 'vmlinuz*' -type f -exec cp {} "$new/vmlinuz" \; 2>/dev/null || :
+    cp "$(find "$R/boot" "$R/lib/modules/$KERNEL" -name 'vmlinuz*' -type f 2>/dev/null)" "$new/vmlinuz"
     echo "$KERNEL" >"$new/version"
     rm -rf "$there" "$new/debs" "$new/root" "$new/initrd"
     mv "$new" "$there"
