@@ -138,6 +138,7 @@ struct XenFwHandoff {
     bool announced;             /* by an OS; else the firmware asked for it */
     bool xenstore_reset;        /* to be ended */
     GPtrArray *tasks;           /* of XenFwHandoffTask */
+    GHashTable *backend_domids; /* a set: where the guest has backends */
     XenFwHandoffTeardown *teardown;
     GQueue held;                /* of HeldWrite: what vCPUs wait with */
 
@@ -464,9 +465,13 @@ static void add_task(const char *name, void *opaque)
     g_autoptr(GHashTable) rings =
         xen_fw_handoff_ledger_rings(s->ledger, name, seen);
     GHashTable *keys = xen_fw_handoff_ledger_toolstack_keys(s->ledger, name);
-    g_autofree char *backend = NULL;
     XenFwHandoffLedgerOwner owner;
     XenFwHandoffTask *task;
+    uint16_t domid;
+
+    if (seen->backend && xen_fw_handoff_backend_domid(seen->backend, &domid)) {
+        g_hash_table_add(s->backend_domids, GUINT_TO_POINTER(domid));
+    }
 
     seen->ring_in_use = g_hash_table_size(rings) &&
                         xen_fw_handoff_table_refresh(&s->table, NULL) &&
@@ -475,51 +480,20 @@ static void add_task(const char *name, void *opaque)
     if (owner == XEN_FW_HANDOFF_NONE) {
         return;
     }
-    if (owner == XEN_FW_HANDOFF_FIRMWARE) {
-        backend = xen_fw_handoff_trusted_backend(&s->store, name);
-    }
-    if (!backend) {
+    if (owner != XEN_FW_HANDOFF_FIRMWARE || !seen->backend) {
         xen_fw_handoff_report_skipped(&s->report, name, seen->state, owner);
         return;
     }
     task = g_new0(XenFwHandoffTask, 1);
     task->name = g_strdup(name);
     task->frontend = g_strdup_printf("%s/%s", s->store.root, name);
-    task->backend = g_steal_pointer(&backend);
+    task->backend = g_steal_pointer(&seen->backend);
     task->keys = keys ? g_hash_table_ref(keys) : NULL;
     task->rings = g_steal_pointer(&rings);
     if (s->os == XEN_FW_HANDOFF_OS_PRESENT) {
         task->frontend_state = seen->state;
     }
     g_ptr_array_add(s->tasks, task);
-}
-
-typedef struct BackendDomids {
-    const XenFwHandoffXs *store;
-    GHashTable *names;          /* frontends whose backends are in already */
-    GHashTable *set;
-} BackendDomids;
-
-static void add_domid(BackendDomids *domids, const char *backend)
-{
-    uint16_t domid;
-
-    if (xen_fw_handoff_backend_domid(backend, &domid)) {
-        g_hash_table_add(domids->set, GUINT_TO_POINTER(domid));
-    }
-}
-
-static void add_frontend_domid(const char *name, void *opaque)
-{
-    BackendDomids *domids = opaque;
-    g_autofree char *backend = NULL;
-
-    if (!g_hash_table_contains(domids->names, name)) {
-        backend = xen_fw_handoff_trusted_backend(domids->store, name);
-    }
-    if (backend) {
-        add_domid(domids, backend);
-    }
 }
 
 /*
@@ -530,9 +504,6 @@ static void add_frontend_domid(const char *name, void *opaque)
  */
 static void scrub_grants(XenFwHandoff *s)
 {
-    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
-    g_autoptr(GHashTable) set = g_hash_table_new(NULL, NULL);
-    BackendDomids domids = { &s->store, names, set };
     XenFwHandoffGrantCount count = { 0 };
     XenFwHandoffOs os = s->os;
     Error *err = NULL;
@@ -553,15 +524,8 @@ static void scrub_grants(XenFwHandoff *s)
     if (os == XEN_FW_HANDOFF_OS_UNKNOWN || !s->grants) {
         return;
     }
-    for (guint i = 0; i < s->tasks->len; i++) {
-        XenFwHandoffTask *task = g_ptr_array_index(s->tasks, i);
-
-        g_hash_table_add(names, task->name);
-        add_domid(&domids, task->backend);
-    }
-    xen_fw_handoff_for_each_frontend(&s->store, add_frontend_domid, &domids,
-                                     NULL);
-    xen_fw_handoff_grants_clear(&s->table, set, s->grants, s->seeded, &count);
+    xen_fw_handoff_grants_clear(&s->table, s->backend_domids, s->grants,
+                                s->seeded, &count);
     xen_fw_handoff_report_grants(&s->report, &count);
 }
 
@@ -583,17 +547,23 @@ static void reset_xenstore(XenFwHandoff *s, int64_t until)
     }
 }
 
-static void let_go(XenFwHandoff *s);
-
-/* Free what there is of a handoff, done or not */
-static void drop_handoff(XenFwHandoff *s)
+static void end_xenstore_reset(XenFwHandoff *s)
 {
     if (s->xenstore_reset && xen_guest_ops->xenstore_reset_end) {
         xen_guest_ops->xenstore_reset_end();
     }
     s->xenstore_reset = false;
+}
+
+static void let_go(XenFwHandoff *s);
+
+/* Free what there is of a handoff, done or not */
+static void drop_handoff(XenFwHandoff *s)
+{
+    end_xenstore_reset(s);
     g_clear_pointer(&s->teardown, xen_fw_handoff_teardown_free);
     g_clear_pointer(&s->tasks, g_ptr_array_unref);
+    g_clear_pointer(&s->backend_domids, g_hash_table_unref);
 }
 
 static void end_handoff(void *opaque)
@@ -606,16 +576,20 @@ static void end_handoff(void *opaque)
     if (s->tasks->len || xen_fw_handoff_ledger_ever_connected(s->ledger)) {
         scrub_grants(s);
     }
-    drop_handoff(s);
+    end_xenstore_reset(s);
     xen_fw_handoff_report_done(&s->report);
     if (s->announced) {
-        disarm(s);
         set_state(s, XEN_FW_HANDOFF_STATE_DONE);
+        let_go(s);
+        /* The guest does not have to wait for this */
+        drop_handoff(s);
+        disarm(s);
     } else {
+        drop_handoff(s);
         set_state(s, XEN_FW_HANDOFF_STATE_ARMED);
         timer_mod(s->look_timer, 0);
+        let_go(s);
     }
-    let_go(s);
     publish(s);
 }
 
@@ -629,6 +603,7 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
     s->announced = announced;
     s->tasks = g_ptr_array_new_with_free_func(
         (GDestroyNotify)xen_fw_handoff_task_free);
+    s->backend_domids = g_hash_table_new(NULL, NULL);
     s->os = read_os(&err);
     if (err) {
         xen_fw_handoff_warn(&s->report, "every connection is skipped: %s",

@@ -54,6 +54,7 @@ void xen_fw_handoff_snapshot_free(XenFwHandoffSnapshot *seen)
 {
     if (seen) {
         g_hash_table_unref(seen->keys);
+        g_free(seen->backend);
         g_free(seen);
     }
 }
@@ -134,11 +135,11 @@ static bool is_left_open(const Frontend *f, const XenFwHandoffSnapshot *seen)
         return true;
     }
     if (seen->state == XenbusStateInitialising) {
-        return seen->backend > XenbusStateInitWait || seen->ring_in_use ||
+        return seen->backend_state > XenbusStateInitWait || seen->ring_in_use ||
                !has_toolstack_keys(f, seen);
     }
     /* No state that any frontend has, but there is a backend to it */
-    return seen->backend != XenbusStateUnknown;
+    return seen->backend_state != XenbusStateUnknown;
 }
 
 /* Every "ring-ref", "ring-ref0", "queue-1/tx-ring-ref" and the like */

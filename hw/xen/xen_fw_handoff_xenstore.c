@@ -44,10 +44,22 @@ const char *xen_fw_handoff_state_name(enum xenbus_state state)
                                                  : name;
 }
 
-/* Keys that are in @known are added without their values */
+typedef enum Values {
+    VALUES_NONE,
+    VALUES_OF_RINGS,            /* and what has some below */
+    VALUES_ALL,
+} Values;
+
+/* Each value costs a question to xenstored */
+static bool is_wanted(Values values, const char *key)
+{
+    return values == VALUES_ALL ||
+           (values == VALUES_OF_RINGS && (strstr(key, "ring-ref") ||
+                                          g_str_has_prefix(key, "queue-")));
+}
+
 static void add_keys(const XenFwHandoffXs *store, XenFwHandoffSnapshot *seen,
-                     const char *name, const char *below, bool values,
-                     GHashTable *known)
+                     const char *name, const char *below, Values values)
 {
     g_autofree char *dir = g_strdup_printf("%s/%s%s%s", store->root, name,
                                            *below ? "/" : "", below);
@@ -62,7 +74,7 @@ static void add_keys(const XenFwHandoffXs *store, XenFwHandoffSnapshot *seen,
         if (!strcmp(key, "state")) {
             continue;
         }
-        if (!values || (known && g_hash_table_contains(known, key))) {
+        if (!is_wanted(values, strrchr(key, '/') ?: key)) {
             xen_fw_handoff_snapshot_add(seen, key, "");
             continue;
         }
@@ -76,7 +88,7 @@ static void add_keys(const XenFwHandoffXs *store, XenFwHandoffSnapshot *seen,
         if (value && xen_fw_handoff_snapshot_add(seen, key, value) && !*value &&
             !*below) {
             /* "queue-0" is a directory */
-            add_keys(store, seen, name, key, true, NULL);
+            add_keys(store, seen, name, key, values);
         }
         free(value);
     }
@@ -85,7 +97,7 @@ static void add_keys(const XenFwHandoffXs *store, XenFwHandoffSnapshot *seen,
 
 bool xen_fw_handoff_is_frontend(const char *class, const char *id)
 {
-    return strcmp(class, "pci") &&
+    return strcmp(class, "pci") && strcmp(class, "suspend") &&
            strlen(class) + 1 + strlen(id) <= XEN_FW_HANDOFF_MAX_NAME;
 }
 
@@ -140,8 +152,13 @@ bool xen_fw_handoff_backend_domid(const char *backend, uint16_t *domid)
     return true;
 }
 
-char *xen_fw_handoff_trusted_backend(const XenFwHandoffXs *store,
-                                     const char *name)
+/*
+ * Where is the backend of a frontend?  The guest may write what it likes to its
+ * own directory, but neither to libxl's nor to that of the backend: libxl's
+ * record decides, and where there is none the guest's word if it is the path of
+ * a backend for this guest whose key "frontend" points back.
+ */
+static char *trusted_backend(const XenFwHandoffXs *store, const char *name)
 {
     g_autofree char *frontend = g_strdup_printf("%s/%s", store->root, name);
     g_autofree char *domid = g_strdup_printf("%u", xen_domid);
@@ -184,26 +201,28 @@ XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
                                                    XenFwHandoffRead what)
 {
     g_autofree char *dir = g_strdup_printf("%s/%s", store->root, name);
-    g_autofree char *backend = NULL;
     XenFwHandoffSnapshot *seen =
         xen_fw_handoff_snapshot_new(XenbusStateUnknown);
-    GHashTable *known = NULL;
-    bool values;
+    Values values = VALUES_ALL;
+    bool connected;
 
     xen_fw_handoff_read_state(store->xsh, XBT_NULL, dir, &seen->state);
-    values = what != XEN_FW_HANDOFF_READ_WATCH ||
-             seen->state != XenbusStateInitialising ||
-             xen_fw_handoff_ledger_has(ledger, name);
     if (what == XEN_FW_HANDOFF_READ_FIRMWARE) {
-        known = xen_fw_handoff_ledger_toolstack_keys(ledger, name);
+        values = VALUES_OF_RINGS;
+    } else if (what == XEN_FW_HANDOFF_READ_WATCH &&
+               seen->state == XenbusStateInitialising &&
+               !xen_fw_handoff_ledger_has(ledger, name)) {
+        values = VALUES_NONE;
     }
-    add_keys(store, seen, name, "", values, known);
-    if (seen->state < XenbusStateInitWait || seen->state > XenbusStateClosed) {
-        backend = xen_fw_handoff_trusted_backend(store, name);
+    add_keys(store, seen, name, "", values);
+    connected = seen->state >= XenbusStateInitWait &&
+                seen->state <= XenbusStateClosed;
+    if (!connected || what != XEN_FW_HANDOFF_READ_WATCH) {
+        seen->backend = trusted_backend(store, name);
     }
-    if (backend) {
-        xen_fw_handoff_read_state(store->xsh, XBT_NULL, backend,
-                                  &seen->backend);
+    if (!connected && seen->backend) {
+        xen_fw_handoff_read_state(store->xsh, XBT_NULL, seen->backend,
+                                  &seen->backend_state);
     }
     return seen;
 }

@@ -52,8 +52,8 @@ const char *xen_fw_handoff_state_name(enum xenbus_state state);
  * @XEN_FW_HANDOFF_READ_WATCH: something has changed.  The first sight of a
  *      frontend at rest is of what the toolstack wrote, of which the ledger
  *      wants to know no more than the names.
- * @XEN_FW_HANDOFF_READ_FIRMWARE: the announcement, and no OS is there: the
- * values of what the toolstack wrote do not matter.
+ * @XEN_FW_HANDOFF_READ_FIRMWARE: the announcement, and no OS is there: only the
+ *      values that name rings matter.
  * @XEN_FW_HANDOFF_READ_OS: the announcement, and every key is to be compared.
  */
 typedef enum XenFwHandoffRead {
@@ -69,9 +69,9 @@ typedef enum XenFwHandoffRead {
  * @what: which keys are there without their values
  *
  * Work and memory are bounded by XEN_FW_HANDOFF_MAX_KEYS and _VALUE.  What
- * could not be read until store->until was too much, as well.  The state of the
- * backend is looked at only if the frontend's own does not say that it is
- * connected.  Returns what was seen, for xen_fw_handoff_snapshot_free().
+ * could not be read until store->until was too much, as well.  The backend is
+ * looked up at the announcement, and its state is looked at only if the
+ * frontend's own does not say that it is connected.  Returns what was seen, for xen_fw_handoff_snapshot_free().
  */
 XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
                                                    const char *name,
@@ -83,8 +83,8 @@ XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
  * @class: "vbd"
  * @id: "51712"
  *
- * device/pci is not one: only the toolstack uses it.  A
- * name of more than XEN_FW_HANDOFF_MAX_NAME bytes is a guest's that wants to
+ * device/pci and device/suspend are not: only the toolstack uses them.  A name
+ *  of more than XEN_FW_HANDOFF_MAX_NAME bytes is a guest's that wants to
  * fill the log.
  */
 bool xen_fw_handoff_is_frontend(const char *class, const char *id);
@@ -101,20 +101,6 @@ typedef void XenFwHandoffFrontendFn(const char *name, void *opaque);
 bool xen_fw_handoff_for_each_frontend(const XenFwHandoffXs *store,
                                       XenFwHandoffFrontendFn *fn, void *opaque,
                                       Error **errp);
-
-/**
- * xen_fw_handoff_trusted_backend: where is the backend of a frontend?
- * @name: the frontend's name, "vbd/51712"
- *
- * The guest may write what it likes to its own directory, but neither to
- * libxl's nor to that of the backend: libxl's record decides, and where there
- * is none the guest's word if it is the path of a backend for this guest whose
- * key "frontend" points back.
- *
- * Returns its path, to be freed with g_free(), or NULL if none can be trusted.
- */
-char *xen_fw_handoff_trusted_backend(const XenFwHandoffXs *store,
-                                     const char *name);
 
 /**
  * xen_fw_handoff_backend_domid: the domain that a trusted backend is in

@@ -217,13 +217,13 @@ static void test_half_closed(void)
     for (backend = XenbusStateUnknown; backend <= XenbusStateClosed;
          backend++) {
         seen = at_rest();
-        seen->backend = backend;
+        seen->backend_state = backend;
         g_assert_cmpint(decide(l, seen, XEN_FW_HANDOFF_OS_ABSENT), ==,
                         backend > XenbusStateInitWait ? XEN_FW_HANDOFF_FIRMWARE
                                                       : XEN_FW_HANDOFF_NONE);
         /* with an OS it is that one's to connect */
         seen = at_rest();
-        seen->backend = backend;
+        seen->backend_state = backend;
         g_assert_cmpint(decide(l, seen, XEN_FW_HANDOFF_OS_PRESENT), ==,
                         XEN_FW_HANDOFF_NONE);
     }
@@ -238,7 +238,7 @@ static void test_half_closed(void)
     /* no state of a frontend, but of one that has a backend */
     seen = at_rest();
     seen->state = XenbusStateUnknown;
-    seen->backend = XenbusStateInitWait;
+    seen->backend_state = XenbusStateInitWait;
     g_assert_cmpint(decide(l, seen, XEN_FW_HANDOFF_OS_ABSENT), ==,
                     XEN_FW_HANDOFF_FIRMWARE);
 }

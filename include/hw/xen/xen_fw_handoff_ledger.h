@@ -62,7 +62,8 @@ typedef enum XenFwHandoffLedgerOwner {
  * @state: its xenbus state, XenbusStateUnknown if it has none
  * @keys: every other key below it with its value, sub-directories as
  *        "queue-0/tx-ring-ref"; char * to char *
- * @backend: the state of its backend, XenbusStateUnknown if there is none
+ * @backend: its backend's path, NULL if none was looked up, or can be trusted
+ * @backend_state: XenbusStateUnknown if it was not looked at
  * @ring_in_use: a backend has one of xen_fw_handoff_ledger_rings() mapped
  * @too_much: the directory exceeds XEN_FW_HANDOFF_MAX_KEYS or _VALUE, so @keys
  * is not all of it
@@ -70,7 +71,8 @@ typedef enum XenFwHandoffLedgerOwner {
 typedef struct XenFwHandoffSnapshot {
     enum xenbus_state state;
     GHashTable *keys;
-    enum xenbus_state backend;
+    char *backend;
+    enum xenbus_state backend_state;
     bool ring_in_use;
     bool too_much;
 } XenFwHandoffSnapshot;
