@@ -491,7 +491,7 @@ static void add_task(const char *name, void *opaque)
     task->keys = keys ? g_hash_table_ref(keys) : NULL;
     task->rings = g_steal_pointer(&rings);
     if (s->os == XEN_FW_HANDOFF_OS_PRESENT) {
-        task->frontend_state = seen->state;
+        task->seen = g_steal_pointer(&seen);
     }
     g_ptr_array_add(s->tasks, task);
 }
@@ -629,7 +629,7 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
     }
     spent_ms = (get_clock() - start) / SCALE_MS;
     s->teardown = xen_fw_handoff_teardown_start(
-        s->store.xsh, &s->table, s->tasks,
+        &s->store, &s->table, s->tasks,
         s->timeout_ms - MIN(spent_ms, s->timeout_ms), end_handoff, s);
     publish(s);
 }

@@ -60,8 +60,8 @@ void xen_fw_handoff_snapshot_free(XenFwHandoffSnapshot *seen)
 }
 
 /* Grant references and ports repeat, so every key has to be the same */
-static bool snapshot_equal(const XenFwHandoffSnapshot *a,
-                           const XenFwHandoffSnapshot *b)
+bool xen_fw_handoff_snapshot_equal(const XenFwHandoffSnapshot *a,
+                                   const XenFwHandoffSnapshot *b)
 {
     GHashTableIter iter;
     gpointer key, value;
@@ -328,7 +328,7 @@ XenFwHandoffLedgerOwner xen_fw_handoff_ledger_owner(
         return XEN_FW_HANDOFF_OS;
     }
     if (f->owner == XEN_FW_HANDOFF_FIRMWARE &&
-        !snapshot_equal(f->firmware, seen)) {
+        !xen_fw_handoff_snapshot_equal(f->firmware, seen)) {
         return XEN_FW_HANDOFF_OS_CHANGED;
     }
     /* NONE: it was at rest when last seen, its event is still on the way */

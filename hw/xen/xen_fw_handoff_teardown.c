@@ -43,7 +43,7 @@ static const struct {
 };
 
 struct XenFwHandoffTeardown {
-    struct qemu_xs_handle *xsh;
+    const XenFwHandoffXs *store;
     XenFwHandoffTable *table;
     GPtrArray *tasks;
     uint32_t timeout_ms;
@@ -72,6 +72,7 @@ void xen_fw_handoff_task_free(XenFwHandoffTask *task)
     g_free(task->backend);
     g_clear_pointer(&task->keys, g_hash_table_unref);
     g_hash_table_unref(task->rings);
+    xen_fw_handoff_snapshot_free(task->seen);
     error_free(task->error);
     g_free(task);
 }
@@ -84,21 +85,40 @@ static bool is_pending(const XenFwHandoffTask *task)
 /* --- the frontend --------------------------------------------------------- */
 
 /*
+ * If an OS runs meanwhile: has it taken the frontend?  It may have reset and
+ * connected it since it was seen, so that the state is the same again.  Later
+ * on the state is what we wrote, and any other is the OS's doing.
+ */
+static bool is_claimed(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
+                       xs_transaction_t tid, enum xenbus_state state)
+{
+    XenFwHandoffXs store = *t->store;
+    g_autoptr(XenFwHandoffSnapshot) now = NULL;
+
+    if (!task->seen) {
+        return task->frontend_state != XenbusStateUnknown &&
+               task->frontend_state != state;
+    }
+    store.tid = tid;
+    now = xen_fw_handoff_read_frontend(&store, task->name, NULL,
+                                       XEN_FW_HANDOFF_READ_OS);
+    return !xen_fw_handoff_snapshot_equal(task->seen, now);
+}
+
+/*
  * May the frontend still be written to?  Not if the domain is being destroyed:
- * what we write would stay for ever.  And if an OS runs meanwhile, a state that
- * is not the one we know is the OS's doing: it resets the frontend itself, or
- * connects it.
+ * what we write would stay for ever.
  */
 static void check_frontend(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                            xs_transaction_t tid, Error **errp)
 {
     enum xenbus_state state;
-    int rc = xen_fw_handoff_read_state(t->xsh, tid, task->frontend, &state);
+    int rc = xen_fw_handoff_read_state(t->store->xsh, tid, task->frontend, &state);
     unsigned int n;
     char **keys;
 
     if (rc == -ENOENT) {
-        keys = qemu_xen_xs_directory(t->xsh, tid, task->frontend, &n);
+        keys = qemu_xen_xs_directory(t->store->xsh, tid, task->frontend, &n);
         if (!keys && errno == ENOENT) {
             task->result = XEN_FW_HANDOFF_BACKEND_GONE;
             return;
@@ -108,8 +128,7 @@ static void check_frontend(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
         error_setg_errno(errp, -rc, "cannot read '%s/state'", task->frontend);
         return;
     }
-    if (task->frontend_state != XenbusStateUnknown &&
-        task->frontend_state != state) {
+    if (is_claimed(t, task, tid, state)) {
         task->result = XEN_FW_HANDOFF_CLAIMED_BY_OS;
     }
 }
@@ -119,7 +138,7 @@ static void remove_keys(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
 {
     ERRP_GUARD();
     unsigned int n = 0;
-    char **keys = qemu_xen_xs_directory(t->xsh, tid, task->frontend, &n);
+    char **keys = qemu_xen_xs_directory(t->store->xsh, tid, task->frontend, &n);
 
     if (!keys) {
         error_setg_errno(errp, errno, "cannot list '%s'", task->frontend);
@@ -131,7 +150,7 @@ static void remove_keys(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                                                     keys[i]);
 
             trace_xen_fw_handoff_remove(path);
-            xs_node_destroy(t->xsh, tid, path, errp);
+            xs_node_destroy(t->store->xsh, tid, path, errp);
         }
     }
     free(keys);
@@ -142,7 +161,7 @@ static bool try_write_state(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                             enum xenbus_state state, bool restore, Error **errp)
 {
     ERRP_GUARD();
-    xs_transaction_t tid = qemu_xen_xs_transaction_start(t->xsh);
+    xs_transaction_t tid = qemu_xen_xs_transaction_start(t->store->xsh);
     bool commit;
 
     if (tid == XBT_NULL) {
@@ -156,16 +175,17 @@ static bool try_write_state(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
     if (!*errp && is_pending(task)) {
         trace_xen_fw_handoff_frontend_state(task->name,
                                             xen_fw_handoff_state_name(state));
-        xs_node_printf(t->xsh, tid, task->frontend, "state", errp, "%u", state);
+        xs_node_printf(t->store->xsh, tid, task->frontend, "state", errp, "%u", state);
     }
     commit = !*errp && is_pending(task);
-    if (!qemu_xen_xs_transaction_end(t->xsh, tid, !commit) && commit) {
+    if (!qemu_xen_xs_transaction_end(t->store->xsh, tid, !commit) && commit) {
         if (errno == EAGAIN) {
             return false;
         }
         error_setg_errno(errp, errno, "cannot end a xenstore transaction");
-    } else if (commit && task->frontend_state != XenbusStateUnknown) {
+    } else if (commit && (task->seen || task->frontend_state)) {
         task->frontend_state = state;
+        g_clear_pointer(&task->seen, xen_fw_handoff_snapshot_free);
     }
     return true;
 }
@@ -222,7 +242,7 @@ static bool stays_closed(XenFwHandoffTeardown *t, const char *backend)
     unsigned int online;
 
     return strstr(backend, "/backend/vscsi/") ||
-           (xs_node_scanf(t->xsh, XBT_NULL, backend, "online", NULL, "%u",
+           (xs_node_scanf(t->store->xsh, XBT_NULL, backend, "online", NULL, "%u",
                           &online) == 1 && !online);
 }
 
@@ -286,7 +306,7 @@ static bool backend_followed(const XenFwHandoffTask *task)
 /* Read what the backend does, and go on with the task if it has followed */
 static void advance(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
-    int rc = xen_fw_handoff_read_state(t->xsh, XBT_NULL, task->backend,
+    int rc = xen_fw_handoff_read_state(t->store->xsh, XBT_NULL, task->backend,
                                        &task->backend_state);
 
     if (rc == -ENOENT) {
@@ -429,7 +449,7 @@ static bool watch_backend(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
     if (g_hash_table_contains(t->watches, dir)) {
         return true;
     }
-    watch = xs_node_watch(t->xsh, "", dir, backend_changed, t, &task->error);
+    watch = xs_node_watch(t->store->xsh, "", dir, backend_changed, t, &task->error);
     if (watch) {
         g_hash_table_insert(t->watches, g_steal_pointer(&dir), watch);
     }
@@ -437,12 +457,12 @@ static bool watch_backend(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 }
 
 XenFwHandoffTeardown *xen_fw_handoff_teardown_start(
-    struct qemu_xs_handle *xsh, XenFwHandoffTable *table, GPtrArray *tasks,
+    const XenFwHandoffXs *store, XenFwHandoffTable *table, GPtrArray *tasks,
     uint32_t timeout_ms, XenFwHandoffTeardownFn *done, void *opaque)
 {
     XenFwHandoffTeardown *t = g_new0(XenFwHandoffTeardown, 1);
 
-    t->xsh = xsh;
+    t->store = store;
     t->table = table;
     t->tasks = g_ptr_array_ref(tasks);
     t->timeout_ms = timeout_ms;
@@ -482,7 +502,7 @@ void xen_fw_handoff_teardown_free(XenFwHandoffTeardown *t)
     }
     g_hash_table_iter_init(&iter, t->watches);
     while (g_hash_table_iter_next(&iter, NULL, &watch)) {
-        xs_node_unwatch(t->xsh, watch);
+        xs_node_unwatch(t->store->xsh, watch);
     }
     timer_del(&t->timer);
     g_hash_table_unref(t->watches);

@@ -9,6 +9,7 @@
 
 #include "hw/xen/xen_backend_ops.h"
 #include "xen_fw_handoff_grants.h"
+#include "xen_fw_handoff_xenstore.h"
 
 /**
  * XenFwHandoffTaskResult: how the teardown of one frontend ended
@@ -40,9 +41,8 @@ typedef enum XenFwHandoffTaskResult {
  * @keys: a set of the toolstack's keys, all others are removed; NULL if they
  *        are not known, then none is
  * @rings: from xen_fw_handoff_ledger_rings()
- * @frontend_state: if an OS runs meanwhile, the state that the frontend is in:
- *                  once it is in another, the OS has taken it.
- *                  XenbusStateUnknown while there is no OS.
+ * @seen: if an OS runs meanwhile, the frontend as the firmware left it: once it
+ *        is another, the OS has taken it.  NULL while there is no OS.
  *
  * Filled in by the teardown:
  * @result: how it ended
@@ -58,7 +58,7 @@ typedef struct XenFwHandoffTask {
     char *backend;
     GHashTable *keys;
     GHashTable *rings;
-    enum xenbus_state frontend_state;
+    XenFwHandoffSnapshot *seen;
 
     XenFwHandoffTaskResult result;
     enum xenbus_state waiting_for;
@@ -67,7 +67,9 @@ typedef struct XenFwHandoffTask {
     int64_t us;
     Error *error;
 
-    unsigned int step; /* private */
+    /* private */
+    unsigned int step;
+    enum xenbus_state frontend_state; /* as written last, if an OS runs */
 } XenFwHandoffTask;
 
 void xen_fw_handoff_task_free(XenFwHandoffTask *task);
@@ -84,7 +86,7 @@ typedef void XenFwHandoffTeardownFn(void *opaque);
 
 /**
  * xen_fw_handoff_teardown_start: close connections from the backend's domain
- * @xsh: xenstore
+ * @store: xenstore
  * @table: the guest's grant table, where it can be read
  * @tasks: array of XenFwHandoffTask
  * @timeout_ms: how long all of it may take.  Time in which QEMU's main loop
@@ -103,7 +105,7 @@ typedef void XenFwHandoffTeardownFn(void *opaque);
  * xen_fw_handoff_teardown_free().
  */
 XenFwHandoffTeardown *xen_fw_handoff_teardown_start(
-    struct qemu_xs_handle *xsh, XenFwHandoffTable *table, GPtrArray *tasks,
+    const XenFwHandoffXs *store, XenFwHandoffTable *table, GPtrArray *tasks,
     uint32_t timeout_ms, XenFwHandoffTeardownFn *done, void *opaque);
 
 /**

@@ -64,7 +64,7 @@ static void add_keys(const XenFwHandoffXs *store, XenFwHandoffSnapshot *seen,
     g_autofree char *dir = g_strdup_printf("%s/%s%s%s", store->root, name,
                                            *below ? "/" : "", below);
     unsigned int n = 0;
-    char **keys = qemu_xen_xs_directory(store->xsh, XBT_NULL, dir, &n);
+    char **keys = qemu_xen_xs_directory(store->xsh, store->tid, dir, &n);
 
     for (unsigned int i = 0; i < n && !seen->too_much; i++) {
         g_autofree char *key = *below ? g_strdup_printf("%s/%s", below, keys[i])
@@ -83,7 +83,7 @@ static void add_keys(const XenFwHandoffXs *store, XenFwHandoffSnapshot *seen,
             seen->too_much = true;
             break;
         }
-        value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/%s/%s",
+        value = xs_node_read(store->xsh, store->tid, NULL, NULL, "%s/%s/%s",
                              store->root, name, key);
         if (value && xen_fw_handoff_snapshot_add(seen, key, value) && !*value &&
             !*below) {
@@ -106,7 +106,7 @@ bool xen_fw_handoff_for_each_frontend(const XenFwHandoffXs *store,
                                       Error **errp)
 {
     unsigned int n_class = 0, left = XEN_FW_HANDOFF_MAX_FRONTENDS;
-    char **class = qemu_xen_xs_directory(store->xsh, XBT_NULL, store->root,
+    char **class = qemu_xen_xs_directory(store->xsh, store->tid, store->root,
                                          &n_class);
 
     if (!class && errno != ENOENT) {
@@ -118,7 +118,7 @@ bool xen_fw_handoff_for_each_frontend(const XenFwHandoffXs *store,
         unsigned int n = 0;
         char **id;
 
-        id = qemu_xen_xs_directory(store->xsh, XBT_NULL, dir, &n);
+        id = qemu_xen_xs_directory(store->xsh, store->tid, dir, &n);
         for (unsigned int j = 0; j < n && left; j++, left--) {
             if (xen_fw_handoff_is_frontend(class[i], id[j])) {
                 g_autofree char *name = g_strdup_printf("%s/%s", class[i],
@@ -168,14 +168,14 @@ static char *trusted_backend(const XenFwHandoffXs *store, const char *name)
     bool trusted;
     char *value;
 
-    value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL,
+    value = xs_node_read(store->xsh, store->tid, NULL, NULL,
                          "/libxl/%u/device/%s/backend", xen_domid, name);
     if (value) {
         backend = g_strdup(value);
         free(value);
         return g_steal_pointer(&backend);
     }
-    value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/backend",
+    value = xs_node_read(store->xsh, store->tid, NULL, NULL, "%s/backend",
                          frontend);
     if (!value) {
         return NULL;
@@ -188,7 +188,7 @@ static char *trusted_backend(const XenFwHandoffXs *store, const char *name)
         !xen_fw_handoff_backend_domid(backend, &backend_domid)) {
         return NULL;
     }
-    value = xs_node_read(store->xsh, XBT_NULL, NULL, NULL, "%s/frontend",
+    value = xs_node_read(store->xsh, store->tid, NULL, NULL, "%s/frontend",
                          backend);
     trusted = !g_strcmp0(value, frontend);
     free(value);
@@ -206,7 +206,7 @@ XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
     Values values = VALUES_ALL;
     bool connected;
 
-    xen_fw_handoff_read_state(store->xsh, XBT_NULL, dir, &seen->state);
+    xen_fw_handoff_read_state(store->xsh, store->tid, dir, &seen->state);
     if (what == XEN_FW_HANDOFF_READ_FIRMWARE) {
         values = VALUES_OF_RINGS;
     } else if (what == XEN_FW_HANDOFF_READ_WATCH &&
@@ -221,7 +221,7 @@ XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
         seen->backend = trusted_backend(store, name);
     }
     if (!connected && seen->backend) {
-        xen_fw_handoff_read_state(store->xsh, XBT_NULL, seen->backend,
+        xen_fw_handoff_read_state(store->xsh, store->tid, seen->backend,
                                   &seen->backend_state);
     }
     return seen;

@@ -17,12 +17,14 @@
  * XenFwHandoffXs: where to look
  *
  * @xsh: our own connection to xenstore, NULL while there is none
+ * @tid: in which transaction, XBT_NULL for none
  * @root: the guest's device/ directory, which is the guest's to write
  * @until: when a look at more than XEN_FW_HANDOFF_USUAL_KEYS has to end, on
  *         get_clock(); 0: when it is done
  */
 typedef struct XenFwHandoffXs {
     struct qemu_xs_handle *xsh;
+    xs_transaction_t tid;
     char *root;
     int64_t until;
 } XenFwHandoffXs;

@@ -718,6 +718,25 @@ static void test_os_between(const void *data)
     story_free(s);
 }
 
+/*
+ * It may also have reset and connected the frontend meanwhile, so that only its
+ * keys tell: whenever that was before our first write, the connection lives.
+ */
+static void test_os_reconnects_between(const void *data)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    assert_counts(s, 0, 0, 0, 0);
+    qxen_be_os(s->g);
+    qxen_cmd(s->g, "race-write-nth %d " FRONTEND XVDA "/state " FRONTEND XVDA
+             "/event-channel 77", GPOINTER_TO_INT(data));
+    announce_at_once(s);
+    assert_connected(s, XVDA);
+    assert_counts(s, 0, 0, 0, 1);
+    story_free(s);
+}
+
 /* One of the firmware's, one of the OS's */
 static void test_both(void)
 {
@@ -2805,8 +2824,7 @@ static void test_trace(void)
         "remove " FRONTEND XVDA "/", "frontend_state " XVDA " -> Initialising",
         "backend_state " QDISK "51712 is in InitWait",
         "result " XVDA " at " QDISK "51712 of firmware: handed-off",
-        "grant ", "unwatch /local/domain/",
-        "state handing-off -> done",
+        "grant ", "state handing-off -> done", "unwatch /local/domain/",
     };
     Story *s = story("-trace 'xen_fw_handoff_*' " WITH_HANDOFF, ONE_DISK);
     g_autofree char *had = NULL, *text = NULL;
@@ -3252,6 +3270,13 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(remote, GINT_TO_POINTER(nth), test_os_between);
         qtest_add_data_func(local, GINT_TO_POINTER(-nth), test_os_between);
+    }
+    for (int nth = 1; nth <= 3; nth++) {
+        g_autofree char *path =
+            g_strdup_printf("/xen-handoff/owner/os-reconnects-between/%d", nth);
+
+        qtest_add_data_func(path, GINT_TO_POINTER(nth),
+                            test_os_reconnects_between);
     }
     qtest_add_func("/xen-handoff/owner/rest-with-os", test_rest_with_os);
     qtest_add_func("/xen-handoff/owner/both", test_both);

@@ -90,6 +90,15 @@ XenFwHandoffSnapshot *xen_fw_handoff_snapshot_new(enum xenbus_state state);
 bool xen_fw_handoff_snapshot_add(XenFwHandoffSnapshot *seen, const char *key,
                                  const char *value);
 
+/**
+ * xen_fw_handoff_snapshot_equal: is it the same connection?
+ *
+ * What is known of the backend does not matter.  Sightings that are @too_much
+ * equal none.
+ */
+bool xen_fw_handoff_snapshot_equal(const XenFwHandoffSnapshot *a,
+                                   const XenFwHandoffSnapshot *b);
+
 void xen_fw_handoff_snapshot_free(XenFwHandoffSnapshot *seen);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(XenFwHandoffSnapshot,
