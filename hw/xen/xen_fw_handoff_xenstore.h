@@ -73,7 +73,8 @@ typedef enum XenFwHandoffRead {
  * Work and memory are bounded by XEN_FW_HANDOFF_MAX_KEYS and _VALUE.  What
  * could not be read until store->until was too much, as well.  The backend is
  * looked up at the announcement, and its state is looked at only if the
- * frontend's own does not say that it is connected.  Returns what was seen, for xen_fw_handoff_snapshot_free().
+ * frontend's own does not say that it is connected.  Returns what was seen, for
+ * xen_fw_handoff_snapshot_free().
  */
 XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
                                                    const char *name,
@@ -86,7 +87,7 @@ XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
  * @id: "51712"
  *
  * device/pci and device/suspend are not: only the toolstack uses them.  A name
- *  of more than XEN_FW_HANDOFF_MAX_NAME bytes is a guest's that wants to
+ * of more than XEN_FW_HANDOFF_MAX_NAME bytes is a guest's that wants to
  * fill the log.
  */
 bool xen_fw_handoff_is_frontend(const char *class, const char *id);

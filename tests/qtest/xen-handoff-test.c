@@ -1276,9 +1276,9 @@ static void test_slow(void)
     }
     ops = qxen_stat(s->g, "ops");
     announce(s);
-    /* 22 for each with three keys of the firmware's, the rest is for all */
+    /* 17 for each with three keys of the firmware's, the rest is for all */
     g_test_message("%u operations", qxen_stat(s->g, "ops") - ops);
-    g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 16 * 22 + 100);
+    g_assert_cmpuint(qxen_stat(s->g, "ops") - ops, <, 16 * 17 + 100);
     assert_counts(s, 16, 0, 0, 0);
     story_end(s);
 }
@@ -1306,14 +1306,14 @@ static void test_cannot_watch(void)
 /* --- a vCPU is held, QEMU is not ------------------------------------------ */
 
 /*
- * A backend that stays where it is when the frontend closes, so that a vCPU is
+ * A backend that needs Closing and stays where it is then, so that a vCPU is
  * held: until the test speaks for it
  */
 static char *held_by(Story *s, const char *name)
 {
     g_autofree char *path = NULL;
 
-    qxen_backend_new(s->g, name, "fault=hang-5");
+    qxen_backend_new(s->g, name, "type=vbd3 fault=hang-5");
     path = qxen_backend_path(s->g, name);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     return g_steal_pointer(&path);
@@ -1724,11 +1724,9 @@ typedef struct Fault {
 } Fault;
 
 static const Fault faults[] = {
-    { "fault=hang-5", "timed-out", XenbusStateConnected, false },
-    { "fault=hang-6", "timed-out", XenbusStateClosing, false },
+    { "fault=hang-6", "timed-out", XenbusStateConnected, false },
     { "fault=hang-1", "timed-out", XenbusStateClosed, true },
     { "delay-us=3000000", "timed-out", XenbusStateConnected, false },
-    { "fault=skip", "handed-off", XenbusStateInitWait, true },
     { "fault=busy", "handed-off", XenbusStateInitWait, true },
     { "fault=stuck", "timed-out", XenbusStateInitWait, false },
     { "fault=gone", "handed-off", XenbusStateUnknown, true },
@@ -1791,11 +1789,11 @@ static void test_destroyed(void)
  * The toolstack has removed the guest while a driver domain still moves: of
  * what the handoff writes nothing may bring the guest's directory back.
  */
-static void test_dying(const void *data)
+static void test_dying(void)
 {
     Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
 
-    qxen_backend_new(s->g, XVDA, data);
+    qxen_backend_new(s->g, XVDA, "domain=3 fault=dying-6");
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     announce(s);
     g_assert_false(qxen_exists(s->g, "/local/domain/7"));
@@ -2555,7 +2553,7 @@ static void test_scrub_in_use(void)
 {
     Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
 
-    qxen_backend_new(s->g, XVDA, "fault=hang-5");
+    qxen_backend_new(s->g, XVDA, "fault=hang-6");
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     firmware_grants(s);
     announce(s);
@@ -2680,7 +2678,7 @@ static void test_told(void)
     QXenVbd *vbd;
     QDict *told;
 
-    qxen_backend_new(s->g, "vbd/51744", "fault=hang-5");
+    qxen_backend_new(s->g, "vbd/51744", "fault=hang-6");
     told = qxen_handoff_query(s->qts);
     assert_told_connections(told, "[]");
     assert_told(told, NULL, "{'state': 'armed', 'handed-off': 0, "
@@ -2817,8 +2815,6 @@ static void test_trace(void)
         "tell /local/domain/",
         "saw " XVDA " in Connected", "write port 0x12 value 0x3 size 2",
         "announced product number 3", "state armed -> handing-off",
-        "frontend_state " XVDA " -> Closing",
-        "backend_state " QDISK "51712 is in Closing",
         "frontend_state " XVDA " -> Closed",
         "backend_state " QDISK "51712 is in Closed",
         "remove " FRONTEND XVDA "/", "frontend_state " XVDA " -> Initialising",
@@ -3168,7 +3164,7 @@ static void test_all_hang(void)
         g_autofree char *name = g_strdup_printf("vbd/%d", 2000 + i);
 
         s->g->no_quota = true;
-        qxen_backend_new(s->g, name, "fault=hang-5");
+        qxen_backend_new(s->g, name, "fault=hang-6");
         look(s);
         qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     }
@@ -3257,10 +3253,10 @@ int main(int argc, char **argv)
                    test_os_over_firmware_unseen);
     qtest_add_func("/xen-handoff/owner/os-over-firmware-queue",
                    test_os_over_firmware_queue);
-    /* what QEMU reads of the backend before its second and its third step */
-    qtest_add_data_func("/xen-handoff/owner/os-is-quicker/closed", "state",
+    /* what QEMU reads of the backend before its second step */
+    qtest_add_data_func("/xen-handoff/owner/os-is-quicker/state", "state",
                         test_os_is_quicker);
-    qtest_add_data_func("/xen-handoff/owner/os-is-quicker/initialising",
+    qtest_add_data_func("/xen-handoff/owner/os-is-quicker/online",
                         "online", test_os_is_quicker);
     for (int nth = 1; nth <= 8; nth++) {
         g_autofree char *remote =
@@ -3404,10 +3400,7 @@ int main(int argc, char **argv)
 
     qtest_add_func("/xen-handoff/fault/all-hang", test_all_hang);
     qtest_add_func("/xen-handoff/fault/destroyed", test_destroyed);
-    qtest_add_data_func("/xen-handoff/fault/dying/closing",
-                        "domain=3 fault=dying-5", test_dying);
-    qtest_add_data_func("/xen-handoff/fault/dying/closed",
-                        "domain=3 fault=dying-6", test_dying);
+    qtest_add_func("/xen-handoff/fault/dying/closed", test_dying);
     qtest_add_data_func("/xen-handoff/fault/dying/between/remote", "",
                         test_dying_between);
     qtest_add_data_func("/xen-handoff/fault/dying/between/local", ONE_DISK,

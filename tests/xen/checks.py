@@ -107,8 +107,8 @@ def timed_out(facts, tag, backend_states, bound):
              if ref not in before['firmware_granted']]],
            [{d: 4 if state == 4 else 3 for d, state in backend_states.items()},
             backend_states, []])
-    yield (f'{tag}: their frontends went to Closing and to Initialising, once',
-           of(devices, facts['walks']), same(devices, [5, 1]))
+    yield (f'{tag}: their frontends went to Closed and to Initialising, once',
+           of(devices, facts['walks']), same(devices, [6, 1]))
     yield (f'{tag}: their backends are as they were',
            of(devices, at['backend_states']), backend_states)
     yield (f"{tag}: exactly the toolstack's keys are left, no grant",

@@ -29,7 +29,7 @@ qemu-dm: info: xen-fw-handoff: vbd/51712: handed off in 0.9 ms: /local/domain/0/
 qemu-dm: info: xen-fw-handoff: done in 1.2 ms: 1 handed off, 0 timed out, 0 failed, 0 skipped, 5 grants cleared, 0 in use
 qemu-dm: info: xen-fw-handoff: armed for domain 5
 qemu-dm: info: xen-fw-handoff: announced by unplug mask 0x3 at port 0x10
-qemu-dm: warning: xen-fw-handoff: vbd/51712: timed out after 2000.0 ms: /local/domain/7/backend/vbd/5/51712 is stuck in Connected instead of Closing; check the backend's domain; the guest may lack this device
+qemu-dm: warning: xen-fw-handoff: vbd/51712: timed out after 2000.0 ms: /local/domain/7/backend/vbd/5/51712 is stuck in Connected instead of Closed; check the backend's domain; the guest may lack this device
 qemu-dm: info: xen-fw-handoff: vif/0: skipped in state Connected: the OS connected it
 qemu-dm: info: xen-fw-handoff: done in 2000.5 ms: 0 handed off, 1 timed out, 0 failed, 1 skipped, 0 grants cleared, 1 in use
 qemu-dm: info: xen-fw-handoff: guest: warning: xen-fw-handoff: vbd/1: failed after 1.0 ms: no

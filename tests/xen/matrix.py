@@ -491,7 +491,7 @@ def held_saved(facts):
     before = facts['before']
     yield from chk.firmware_connected(before, chk.ALL)
     yield ('the handoff went to its end, with the bound for the dead backend',
-           before['walks']['vbd/51744'], [5, 1])
+           before['walks']['vbd/51744'], [6, 1])
     yield from chk.said(before,
                         '3 handed off, 1 timed out, 0 failed, 0 skipped')
     yield from chk.not_armed(facts)
@@ -514,8 +514,8 @@ def legacy(facts):
 @scenario(('Toolstack', 'guest destroyed in the middle of a handoff'))
 def destroy(facts):
     yield from chk.firmware_connected(facts, chk.ALL)
-    yield ('the handoff was under way: the frontend is Closing',
-           facts['walks']['vbd/51744'][0], 5)
+    yield ('the handoff was under way: the frontend is Closed',
+           facts['walks']['vbd/51744'][0], 6)
     yield from nothing_left(facts)
 
 

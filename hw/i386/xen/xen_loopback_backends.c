@@ -210,6 +210,7 @@ static void scsiback_changed(LoBackend *b, int frontend)
 static void run_backend(LoBackend *b)
 {
     int state = lo_get_number("%s/state", b->frontend);
+    bool leaving = state == XenbusStateClosing || state == XenbusStateClosed;
     g_autofree char *hang = g_strdup_printf("hang-%d", state);
     g_autofree char *dying = g_strdup_printf("dying-%d", state);
 
@@ -223,19 +224,16 @@ static void run_backend(LoBackend *b)
         /* the toolstack is done with the guest, this domain still is not */
         xs_impl_rm(lo->xs, DOM0, XBT_NULL, domain);
     }
-    if (state == XenbusStateClosing && has_fault(b, "skip")) {
-        disconnect_backend(b);
-        set_state(b, XenbusStateClosed);
-    } else if (state == XenbusStateClosing && has_fault(b, "gone")) {
+    if (leaving && has_fault(b, "gone")) {
         disconnect_backend(b);
         xs_impl_rm(lo->xs, DOM0, XBT_NULL, b->backend);
-    } else if (state == XenbusStateClosing && has_fault(b, "destroyed")) {
+    } else if (leaving && has_fault(b, "destroyed")) {
         disconnect_backend(b);
         xs_impl_rm(lo->xs, DOM0, XBT_NULL, b->backend);
         xs_impl_rm(lo->xs, DOM0, XBT_NULL, b->frontend);
-    } else if (state == XenbusStateClosing && has_fault(b, "unknown")) {
+    } else if (leaving && has_fault(b, "unknown")) {
         lo_put_str(b->domid, "0", "%s/state", b->backend);
-    } else if (state == XenbusStateClosing && has_fault(b, "garbage")) {
+    } else if (leaving && has_fault(b, "garbage")) {
         lo_put_str(b->domid, "4294967302", "%s/state", b->backend);
     } else if (state == XenbusStateClosed && has_fault(b, "offline")) {
         disconnect_backend(b);

@@ -15,7 +15,7 @@ present
 start firmware "$ALL vbd/51744" os 1 gates firmware
 plays_dead
 through firmware
-await 30 "the handoff" frontend_is 5
+await 30 "the handoff" frontend_is 6
 healthy_done() { [ "$(xenstore-read "/local/domain/$DOMID/device/vif/0/state")" = 1 ]; }
 await 30 "the end of the healthy backends" healthy_done
 traces 'before'

@@ -13,7 +13,7 @@ present
 start firmware "$ALL vbd/51744" os 1 gates firmware
 plays_dead
 through firmware
-await 30 "the handoff" frontend_is 5
+await 30 "the handoff" frontend_is 6
 save
 restore -p
 start restored 1 late "$ALL" gates "announced done"

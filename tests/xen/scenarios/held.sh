@@ -12,7 +12,7 @@ DM_ARGS=', "-device", "xen-fw-handoff,id=fw-handoff,timeout-ms=40000"'
 # handoff ends
 meanwhile() {
     reply=$(monitor 'i /b 0x3ff' "$@")
-    frontend_is 5 || fail "the handoff is over"
+    frontend_is 6 || fail "the handoff is over"
     echo "$reply" >>"$OUT/held.txt"
 }
 goes_on() { meanwhile; [ "${reply%= 0x02*}" != "$reply" ]; }    # the other vCPU has seen the 1
@@ -25,7 +25,7 @@ start firmware "$ALL vbd/51744" os 1 order "second product=3 build=1 unplug=7 la
     gates "firmware announced done"
 plays_dead
 through firmware
-await 30 "the handoff" frontend_is 5
+await 30 "the handoff" frontend_is 6
 meanwhile
 monitor 'o /b 0x3ff 1'
 await 30 "the other vCPU" goes_on
