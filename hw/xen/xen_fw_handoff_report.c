@@ -302,16 +302,16 @@ void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state)
     if (!r->xsh) {
         error_setg_errno(&err, errno, "cannot open xenstore");
     }
-    /* The counts change at the end only, and the guest waits for it */
+    /* A guest waits for the handoff's end, when all the rest is told */
     if (state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         for (size_t i = 0; i < ARRAY_SIZE(counts) && !err; i++) {
             xs_node_printf(r->xsh, XBT_NULL, node, counts[i].key, &err, "%u",
                            counts[i].value);
         }
-    }
-    if (!err) {
-        xs_node_printf(r->xsh, XBT_NULL, node, "announcement", &err, "%s",
-                       r->announcement ?: "");
+        if (!err) {
+            xs_node_printf(r->xsh, XBT_NULL, node, "announcement", &err, "%s",
+                           r->announcement ?: "");
+        }
     }
     if (!err) {
         /* Last: when a watch on it fires, all else is up to date */

@@ -2786,8 +2786,8 @@ static void test_node_order(void)
             g_string_append_printf(written, "%s ", strrchr(*l, '/') + 1);
         }
     }
-    g_assert_cmpstr(written->str, ==, "announcement state "
-                    "handed-off timed-out failed skipped announcement state ");
+    g_assert_cmpstr(written->str, ==, "state handed-off timed-out failed "
+                    "skipped announcement state ");
     story_end(s);
 }
 
