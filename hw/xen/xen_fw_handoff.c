@@ -610,6 +610,10 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
                             error_get_pretty(err));
         g_clear_pointer(&err, error_free);
     }
+    if (s->os == XEN_FW_HANDOFF_OS_PRESENT) {
+        /* what waits for its turn to be looked at may be the OS's doing */
+        look_at_changed(s, false);
+    }
     if (!xen_fw_handoff_for_each_frontend(&s->store, add_task, s, &err)) {
         xen_fw_handoff_warn(&s->report,
                             "connections of the firmware will stay: %s",

@@ -114,7 +114,8 @@ static void check_frontend(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                            xs_transaction_t tid, Error **errp)
 {
     enum xenbus_state state;
-    int rc = xen_fw_handoff_read_state(t->store->xsh, tid, task->frontend, &state);
+    int rc = xen_fw_handoff_read_state(t->store->xsh, tid, task->frontend,
+                                       &state);
     unsigned int n;
     char **keys;
 

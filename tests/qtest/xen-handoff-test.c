@@ -630,6 +630,28 @@ static void test_os_over_firmware_unseen(void)
     story_end(s);
 }
 
+/*
+ * The same with the very keys of the firmware, and so much else to look at that
+ * it had not been this frontend's turn
+ */
+static void test_os_over_firmware_in_turn(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    look(s);
+    qxen_be_os(s->g);
+    for (int i = 0; i < 100; i++) {
+        qxen_cmd(s->g, "write " FRONTEND "vbd/%d/state 1", 2000 + i);
+    }
+    qxen_cmd(s->g, "write " FRONTEND XVDA "/state 4");
+    announce(s);
+    assert_connected(s, XVDA);
+    assert_connection(s, 1, XVDA, "os-changed", "skipped", "");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
 /* What counts is every key, also those of a NIC's queues */
 static void test_os_over_firmware_queue(void)
 {
@@ -3251,6 +3273,8 @@ int main(int argc, char **argv)
                    test_os_over_firmware);
     qtest_add_func("/xen-handoff/owner/os-over-firmware-unseen",
                    test_os_over_firmware_unseen);
+    qtest_add_func("/xen-handoff/owner/os-over-firmware-in-turn",
+                   test_os_over_firmware_in_turn);
     qtest_add_func("/xen-handoff/owner/os-over-firmware-queue",
                    test_os_over_firmware_queue);
     /* what QEMU reads of the backend before its second step */
