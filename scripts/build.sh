@@ -14,8 +14,9 @@
 . "$(dirname "$0")/qemu.sh"
 
 TARGETS="qemu-system-x86_64 tests/unit/test-xs-node tests/unit/test-xen-operations
-    tests/unit/test-xen-handoff-ledger tests/qtest/xen-disk-test tests/qtest/xen-handoff-test
-    tests/qtest/xen-handoff-fuzz tests/qtest/xen-handoff-bench"
+    tests/unit/test-xen-handoff-ledger tests/unit/test-xen-handoff-model
+    tests/qtest/xen-disk-test tests/qtest/xen-handoff-test tests/qtest/xen-handoff-fuzz
+    tests/qtest/xen-handoff-bench"
 
 # variant NAME: what is built where.  Optimizing less builds faster.  asan: -g1 for line
 # numbers in stacks; gcc's UBSan has no log_path of its own when it shares libasan's runtime.
