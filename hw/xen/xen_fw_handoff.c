@@ -113,7 +113,7 @@ struct XenFwHandoff {
     /* latched by the first announcement since reset, and migrated */
     bool done;
 
-    Notifier machine_done, written, callback;
+    Notifier machine_done, written, callback, exit;
     QEMUBH *restricted;         /* arms once QEMU is */
     bool listening;             /* "written" is on xen-platform's list */
 
@@ -988,6 +988,24 @@ static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
 }
 
 /*
+ * A memory test, DOS, an OS without PV drivers: for whoever wonders why nothing
+ * was handed off.  Nothing is published, since libxl may have removed the node.
+ * A guest that was saved goes on elsewhere.
+ */
+static void xen_fw_handoff_at_exit(Notifier *n, void *data)
+{
+    XenFwHandoff *s = container_of(n, XenFwHandoff, exit);
+
+    if (s->state == XEN_FW_HANDOFF_STATE_ARMED &&
+        runstate_check(RUN_STATE_SHUTDOWN)) {
+        xen_fw_handoff_say(&s->report,
+                           "no OS has announced itself, and %u connections of "
+                           "the firmware end with the guest",
+                           xen_fw_handoff_ledger_connections(s->ledger));
+    }
+}
+
+/*
  * To close a connection, libxenstore cancels a thread.  glibc loads libgcc_s.so
  * for the first thread that ends like that, and aborts if there is none in the
  * chroot: let one end before.
@@ -1057,6 +1075,8 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
     }
     s->machine_done.notify = xen_fw_handoff_machine_done;
     qemu_add_machine_init_done_notifier(&s->machine_done);
+    s->exit.notify = xen_fw_handoff_at_exit;
+    qemu_add_exit_notifier(&s->exit);
     qemu_add_vm_change_state_handler(xen_fw_handoff_vm_state, s);
     /* It is on no bus that would reset it */
     qemu_register_resettable(OBJECT(s));

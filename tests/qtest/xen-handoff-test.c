@@ -1736,6 +1736,29 @@ static void test_snapshot(const void *data)
     unlink(path);
 }
 
+/*
+ * A guest that ends without an OS has a last word, one that is done or that was
+ * saved has none
+ */
+static void test_last_word(const void *data)
+{
+    const char *how = data;
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    bool saved = !strcmp(how, "saved"), done = !strcmp(how, "done");
+
+    firmware_boots_from(s, XVDA);
+    if (done) {
+        announce(s);
+    } else if (saved) {
+        qtest_qmp_assert_success(s->qts, "{'execute': 'stop'}");
+    }
+    qtest_qmp_assert_success(s->qts, "{'execute': 'quit'}");
+    qtest_wait_qemu(s->qts);
+    g_assert_cmpint(log_count(s, "no OS has announced itself, and 1 "), ==,
+                    !saved && !done);
+    story_free(s);
+}
+
 /* --- faults --------------------------------------------------------------- */
 
 typedef struct Fault {
@@ -3421,6 +3444,12 @@ int main(int argc, char **argv)
                         test_flood);
 
     qtest_add_func("/xen-handoff/kvm/armed", test_kvm);
+
+    qtest_add_data_func("/xen-handoff/last-word/armed", "armed",
+                        test_last_word);
+    qtest_add_data_func("/xen-handoff/last-word/done", "done", test_last_word);
+    qtest_add_data_func("/xen-handoff/last-word/saved", "saved",
+                        test_last_word);
 
     qtest_add_func("/xen-handoff/fault/all-hang", test_all_hang);
     qtest_add_func("/xen-handoff/fault/destroyed", test_destroyed);
