@@ -74,7 +74,7 @@ WITH_DEVICE = ('-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000 '
 XENSTOREDS = 'xenstored', 'oxenstored'
 
 # No scenario waits longer without saying so; the rest is for a busy machine
-SILENCE = 240
+SILENCE = 330
 
 # How many times longer everybody waits, on a machine that is busier than that
 try:
