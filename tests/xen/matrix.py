@@ -552,6 +552,40 @@ def hotplug(facts):
     yield from chk.said(facts, chk.HANDED_OFF.format(3, 0))
 
 
+@scenario(('Toolstack', 'xl block-detach --force of what the firmware has '
+           'connected, before the handoff and in the middle of it'))
+def detach(facts):
+    left = chk.DISKS + [chk.NIC]
+    gone = ['vbd/51744', 'vbd/51760', 'vbd/51776']
+    at = facts['snapshots']
+    yield from chk.firmware_connected(facts, chk.disks(4) + [chk.NIC])
+    yield ('a disk that is detached has no frontend, and no ring mapped',
+           [gone[0] in at['detached']['frontend_states'],
+            set(facts['firmware'][gone[0]]['rings'].values()) &
+            set(at['detached']['firmware_mapped'])], [False, set()])
+    yield from chk.handed_off(facts, 'announced', left)
+    yield ('nothing brings back what was detached',
+           [d in at['announced']['frontend_states'] for d in gone],
+           [False] * 3)
+    yield ('the handoff was over when the backend that hung was gone',
+           [c['frontend'] for c in facts['qmp']['announced']['connections']
+            if c['result'] != 'handed-off'], [])
+    written = {n: text for n, text in facts['written'].items() if n < 2}
+    yield from chk.os_works({**facts, 'written': written}, left)
+
+
+@scenario(('Toolstack', 'xl block-detach, network-detach when Linux runs'))
+def detach_linux(facts):
+    yield from chk.handed_off(facts, 'first-line', chk.ALL)
+    yield from chk.connected(facts, 'os', chk.ALL)
+    yield ('Linux has given back what was detached',
+           [d in facts['snapshots']['detached']['frontend_states']
+            for d in chk.ALL], [True, False, False])
+    yield from chk.connected(facts, 'detached', chk.DISKS[:1])
+    yield ('no page of the firmware is mapped',
+           facts['snapshots']['detached']['firmware_mapped'], [])
+
+
 @scenario(('Toolstack', 'two such guests at once'))
 def two(facts):
     for guest in facts, facts['other']:
