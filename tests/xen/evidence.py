@@ -148,7 +148,7 @@ def parse_ipxe(log, frontends):
 def parse_bios(log, frontends):
     """What proves a BIOS's PV disks is what was booted."""
     booted = re.search(r'^(INT13|PVFW|PVOS): |the loader reads Linux|'
-                       '^Loading vmlinuz', log, re.M)
+                       '^Loading (vmlinuz|memtest)', log, re.M)
     return as_in_xenstore(frontends, 'vbd', bool(booted))
 
 

@@ -447,6 +447,34 @@ def saved_in_firmware(facts):
     yield from chk.taken_over(facts, *chk.LINUX)
 
 
+scenario(('Toolstack', 'xl migrate within the host while the firmware runs'),
+         name='saved-in-firmware.migrate')(saved_in_firmware)
+
+
+@scenario(('Toolstack', 'xl migrate within the host of Linux with twins'))
+def migrate(facts):
+    yield from chk.said(facts['before'], chk.HANDED_OFF.format(3, 0))
+    yield from chk.not_armed(facts)
+    yield from chk.connected(facts, 'restored', chk.ALL)
+    yield ('Linux reads both disks and pings on the other side',
+           *alive(facts['linux']['alive'][-1]))
+
+
+@scenario(('OS', 'none, but Memtest86+, which announces nothing'))
+def memtest(facts):
+    yield from chk.firmware_connected(facts, [XVDE])
+    qmp = facts['qmp']['firmware']
+    yield ('nothing was announced, and the connection is the firmware\'s',
+           [qmp['state'], facts['snapshots']['firmware']['node']['state'],
+            {c['frontend']: c['owner'] for c in qmp['connections']}],
+           ['armed', 'armed', {XVDE: 'firmware'}])
+    yield ('the log has a last word when the guest has ended',
+           [line.partition('xen-fw-handoff: ')[2] for line in facts['dm_log']
+            if ': no OS ' in line],
+           ['no OS has announced itself, and 1 connections of the firmware '
+            'end with the guest'])
+
+
 @scenario(('Backend', 'never answers, alone and beside healthy ones'))
 def hang(facts):
     before = facts['before']

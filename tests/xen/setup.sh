@@ -20,7 +20,7 @@ PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-uti
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
     qemu-system-data busybox-static ipxe vblade
     syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1
-    isolinux genisoimage $LIBMAGIC
+    isolinux genisoimage memtest86+ $LIBMAGIC
     $LIBVIRT libvirt-daemon libvirt-daemon-driver-xen libvirt-clients"
 # of the machine whose KVM has QEMU's own Xen for the guest: virtio is built in
 KVM_MODULES="kvm-amd tun"
@@ -263,6 +263,7 @@ make_image() {
     find "$R/boot" "$R/usr/lib/ipxe" -name ipxe.lkrn -type f -exec cp {} "$t/guest/" \;
     cp "$new/firmware/labfw.rom" "$new/firmware/san.img" \
         "$new/firmware/int13.img" "$t/guest/"
+    cp "$R/boot/memtest86+x64.bin" "$t/guest/memtest"
     boot_disk "$t/guest"
     kvm_machine "$t/guest"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"

@@ -417,6 +417,22 @@ boot
 C
 }
 
+# memtest_disk N: make disk N, from which SYSLINUX boots Memtest86+, for it a kernel like any other
+memtest_disk() {
+    image=/tmp/$SCENARIO-disk$1.img
+    gunzip -c /guest/boot.gz >"$image"
+    marks "$1" | tail -c +513 | dd of="$image" bs=512 seek=1 conv=notrunc 2>/dev/null
+    export MTOOLS_SKIP_CHECK=1 DEFAULT_CODEPAGE=367
+    mcopy -i "$image@@1M" /guest/memtest ::
+    mcopy -i "$image@@1M" - ::syslinux.cfg <<C
+SERIAL 0 115200
+DEFAULT memtest
+LABEL memtest
+KERNEL memtest
+APPEND console=ttyS0,115200
+C
+}
+
 syslinux_config() {     # WORDS
     cat <<C
 SERIAL 0 115200
@@ -632,6 +648,21 @@ save() {
     timeout $((60 * PATIENCE)) xl save "$SCENARIO" "/tmp/$SCENARIO-saved"
     event saved
     archive_evidence
+}
+
+# migrate: the guest goes to the host that it is on; without ssh the "host" is a command
+migrate() {
+    event saved
+    archive_evidence    # the next device model begins the firmware's log anew
+    say "waiting for xl migrate ($((90 * PATIENCE)) s at most)"
+    timeout $((90 * PATIENCE)) xl migrate -s '' "$SCENARIO" 'xl migrate-receive' \
+        >"$OUT/xl-migrate.log" 2>&1 || fail "xl migrate"
+    cp "/var/log/xen/qemu-dm-$SCENARIO.log" "$OUT/before/qemu-dm.log"
+    # both were there at the same time, under two names
+    mv "/var/log/xen/qemu-dm-$SCENARIO--incoming.log" "/var/log/xen/qemu-dm-$SCENARIO.log"
+    mv "$CONSOLE" "$OUT/before/console.log"
+    ln "/run/guest-$SCENARIO--incoming.log" "$CONSOLE"
+    present
 }
 
 # restore [-p]: it comes back, and stands still with -p

@@ -1,5 +1,5 @@
-# The guest is saved while its firmware has all connected, and restored before any OS: another
-# firmware connects all anew, and an OS follows that resets nothing.
+# The guest is saved while its firmware has all connected, and restored before any OS, or migrated
+# (VARIANT): another firmware connects all anew, and an OS follows that resets nothing.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
@@ -8,8 +8,13 @@ guest
 start firmware "$ALL" quiet 1 gates firmware
 through firmware
 checkpoint_scratch 'quiet' 60
-save
-restore
+case $VARIANT in
+migrate) migrate ;;
+*)
+    save
+    restore
+    ;;
+esac
 [ -z "$DM_ARGS" ] || reported restored
 options chain "$ALL" os 1 late "$ALL" gates "chained announced done"
 resume_scratch 'quiet'
