@@ -49,7 +49,7 @@ demo: lab bios
 test: labs bios-test
 	@python3 scripts/test.py $(HOSTS:%=--host %)
 test-xen: labs bios
-	@tests/xen/setup.sh kernels
+	@tests/xen/setup.sh others
 	@python3 scripts/test.py --matrix $(HOSTS:%=--host %)
 test-kvm: lab bios
 	@python3 scripts/test.py --kvm

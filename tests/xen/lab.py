@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 CACHE = Path(os.environ.get('XDG_CACHE_HOME')
              or Path.home() / '.cache') / 'xen-fw-handoff'
-KERNELS = CACHE / 'lab' / 'kernels'
+LAB = CACHE / 'lab'
 OUT_SIZE = 256 << 20
 
 OK, SCENARIO_FAILED, LAB_FAILED = 0, 1, 2
@@ -56,10 +56,11 @@ def script_of(name):
     return name.partition('.')[0]
 
 
-def kernels(names):
-    """Whose Linux guests of scenarios NAMES have, where it is not dom0's."""
-    return [name.partition('.')[2] for name in names
-            if name.startswith('linux.')]
+def others(names):
+    """What guests of scenarios NAMES have of other releases, in LAB."""
+    return {'ovmf' if name.startswith('ovmf') else
+            f'kernels/{name.partition(".")[2]}' for name in names
+            if re.match(r'ovmf|linux\.', name)}
 
 
 def default_timeout(names):
@@ -156,8 +157,8 @@ def make_overlay(host, work, names, dm_args, settings, debs, gdb):
             shutil.copytree(host.image / 'only' / name, root,
                             dirs_exist_ok=True)
         (lab / 'scenarios' / f'{name}.sh').write_text(texts[name])
-    for suite in kernels(names):
-        shutil.copytree(KERNELS / suite, lab / 'kernels' / suite)
+    for other in others(names):
+        shutil.copytree(LAB / other, lab / other)
     settings = {'PATIENCE': PATIENCE, 'XENSTORED': XENSTOREDS[0], **settings}
     if debs:
         binaries = add_packages(root, debs)
@@ -325,8 +326,8 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
     if not (host.image / 'dom0.tar').exists():
         say(f'{host.image}/dom0.tar is missing: run tests/xen/setup.sh')
         return LAB_FAILED
-    if not all((KERNELS / suite).exists() for suite in kernels(names)):
-        say(f'{KERNELS} has not all of them: run tests/xen/setup.sh kernels')
+    if not all((LAB / other).exists() for other in others(names)):
+        say(f'{LAB} has not all of them: run tests/xen/setup.sh others')
         return LAB_FAILED
     if gdb and not shutil.which('gdbserver'):
         say('gdbserver is missing: apt install gdb gdbserver')

@@ -1,7 +1,7 @@
 #!/bin/sh
-# setup.sh [kernels]: make everything the lab needs, in the cache: Debian's Xen, kernel and
-# firmware (unpacked, never installed), dom0's root and the guests' files; with kernels those of
-# guests that have another Linux than dom0, too.  A second run does nothing.
+# setup.sh [others]: make everything the lab needs, in the cache: Debian's Xen, kernel and
+# firmware (unpacked, never installed), dom0's root and the guests' files; with others what guests
+# have of other releases, too: Linux, and OVMF.  A second run does nothing.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -25,6 +25,7 @@ PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-uti
 # of the machine whose KVM has QEMU's own Xen for the guest: virtio is built in
 KVM_MODULES="kvm-amd tun"
 KERNELS="bullseye trixie-backports"     # with the oldest and the newest Linux of guests
+OVMF=bullseye                           # has the last one with drivers of PV devices
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
     loop bridge tun virtio_console
     xen-blkfront xen-netfront"      # of a driver domain
@@ -105,6 +106,23 @@ archive() { # archive ROOT: as a cpio for initrds, owned by root
     (cd "$1" && find . | sort | cpio -o -H newc --quiet -R 0:0)
 }
 
+# grub_image PLATFORM FILE MODULE...: a GRUB that reads grub.cfg where Linux is
+grub_image() (
+    platform=$1 file=$2
+    shift 2
+    cat >"$file.cfg" <<'C'
+serial --unit=0 --speed=115200
+terminal_output serial
+search --set=root --file /vmlinuz
+configfile /grub.cfg
+C
+    LD_LIBRARY_PATH="$LAB/packages/root/lib/x86_64-linux-gnu" \
+        "$LAB/packages/root/usr/bin/grub-mkimage" -O "$platform" -d "$R/usr/lib/grub/$platform" \
+        -p '(hd0,msdos1)/' -c "$file.cfg" -o "$file" "$@" part_msdos fat linux normal configfile \
+        search search_fs_file serial terminal echo boot
+    rm "$file.cfg"
+)
+
 # boot_disk DIRECTORY: boot.gz, a disk that SYSLINUX boots from, which lacks Linux, and
 # grub.mbr: with that in its first sector it is GRUB.  Sectors 1 to 9 stay free for the marks
 # that every disk has.
@@ -121,21 +139,13 @@ boot_disk() (
     printf '\200\376\377\377\016\376\377\377\0\010\0\0\0\260\0\0' | put 446
     printf '\125\252' | put 510
     # GRUB's first two sectors know where the next one is, as grub-install would tell them
-    cat >"$1/grub.cfg" <<'C'
-serial --unit=0 --speed=115200
-terminal_output serial
-search --set=root --file /vmlinuz
-configfile /grub.cfg
-C
-    grub-mkimage -O i386-pc -d "$R/usr/lib/grub/i386-pc" -p '(hd0,msdos1)/' -c "$1/grub.cfg" \
-        -o "$1/core" biosdisk part_msdos fat linux normal configfile search search_fs_file serial \
-        terminal echo boot
+    grub_image i386-pc "$1/core" biosdisk
     put $((64 * 512)) <"$1/core"
     printf '\101' | put $((64 * 512 + 500))
     head -c 440 "$R/usr/lib/grub/i386-pc/boot.img" >"$1/grub.mbr"
     printf '\100' | dd of="$1/grub.mbr" bs=1 seek=92 conv=notrunc status=none
     gzip -9 "$image"
-    rm "$1/core" "$1/grub.cfg"
+    rm "$1/core"
 )
 
 # libvirt_files ROOT: libvirtd, its driver for Xen, what it knows of CPUs, and virsh; their
@@ -262,7 +272,7 @@ make_image() {
     # in /boot or not, whichever is not a link
     find "$R/boot" "$R/usr/lib/ipxe" -name ipxe.lkrn -type f -exec cp {} "$t/guest/" \;
     cp "$new/firmware/labfw.rom" "$new/firmware/san.img" \
-        "$new/firmware/int13.img" "$t/guest/"
+        "$new/firmware/labfw.efi" "$new/firmware/int13.img" "$t/guest/"
     cp "$R/boot/memtest86+x64.bin" "$t/guest/memtest"
     boot_disk "$t/guest"
     kvm_machine "$t/guest"
@@ -315,6 +325,31 @@ other_kernel() (
     mv "$new" "$there"
 )
 
+# ovmf: it and a GRUB that it boots, in $LAB/ovmf
+ovmf() (
+    EXTRA="deb $OVMF"
+    apt_setup
+    there=$LAB/ovmf new=$LAB/ovmf.new
+    packages="ovmf/$OVMF grub-efi-amd64-bin/$SUITE"
+    # shellcheck disable=SC2086
+    uris=$(apt-get download --print-uris $packages) ||
+        die "the mirror has no OVMF of $OVMF (any more): take it out of tests/xen/setup.sh and of tests/xen/matrix.py"
+    [ "$uris" != "$(cat "$there/version" 2>/dev/null)" ] || return 0
+    rm -rf "$new"
+    mkdir -p "$new/debs" "$new/root"
+    # shellcheck disable=SC2086
+    (cd "$new/debs" && apt-get download $packages)
+    for d in "$new"/debs/*.deb; do
+        dpkg -x "$d" "$new/root"
+    done
+    R=$new/root
+    cp "$R/usr/share/ovmf/OVMF.fd" "$new/"
+    grub_image x86_64-efi "$new/grub.efi"
+    echo "$uris" >"$new/version"
+    rm -rf "$there" "$new/debs" "$new/root"
+    mv "$new" "$there"
+)
+
 # image_key: what the image is made of
 image_key() {
     (cd "$HERE" && {
@@ -332,19 +367,14 @@ up_to_date() {
         [ "$(readlink "$LAB/image")" = "image-$(image_key)" ]
 }
 
-case ${1:-} in '' | kernels) ;; *) die "usage: tests/xen/setup.sh [kernels]" ;; esac
-[ "${1:-}" = kernels ] || ! up_to_date || { say "the lab is ready in $LAB"; exit 0; }
+case ${1:-} in '' | others) ;; *) die "usage: tests/xen/setup.sh [others]" ;; esac
+[ "${1:-}" = others ] || ! up_to_date || { say "the lab is ready in $LAB"; exit 0; }
 need_space 1500
 mkdir -p "$CACHE/log" "$LAB"
 one_at_a_time
 apt_setup
 # shellcheck disable=SC2086
 apt_install $BUILD_PACKAGES
-if [ "${1:-}" = kernels ]; then
-    for s in $KERNELS; do
-        logged "fetching the Linux of $s for guests" "$CACHE/log/lab-kernels.log" other_kernel "$s"
-    done
-fi
 PACKAGES="$(kernel_package) $(kvm_package) $PACKAGES"
 # shellcheck disable=SC2086
 wanted=$(apt-get download --print-uris $PACKAGES | awk '{ print $2 }' | sort)
@@ -354,4 +384,10 @@ key=$(image_key)
 [ "image-$key" = "$(readlink "$LAB/image" 2>/dev/null)" ] ||
     logged "making the lab's image" "$CACHE/log/lab-image.log" make_image
 touch "$LAB/checked"
+if [ "${1:-}" = others ]; then
+    for s in $KERNELS; do
+        logged "fetching the Linux of $s for guests" "$CACHE/log/lab-kernels.log" other_kernel "$s"
+    done
+    logged "fetching OVMF of $OVMF for guests" "$CACHE/log/lab-ovmf.log" ovmf
+fi
 say "the lab is ready in $LAB"
