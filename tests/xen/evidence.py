@@ -467,6 +467,11 @@ def evidence(directory):
         'handoff_seconds': end - begin if begin and end else None,
         'walks': parse_walks(read(directory / 'xswatch.log'), domid,
                              begin or float('inf'), end or float('inf')),
+        # from where a loader reads Linux to its first line
+        'loader_walks': parse_walks(
+            read(directory / 'xswatch.log'), domid,
+            events.get('loads', float('inf')),
+            events.get('first-line', float('inf'))),
         'traces': {path.stem[len('traces-'):]: parse_traces(
             read(path), read(path.with_suffix('.xen')), domid)
             for path in directory.glob('traces-*.txt')},

@@ -908,6 +908,39 @@ def bios_no_platform(facts):
     yield from no_trace(facts, 'firmware', chk.DISKS[:1] + [XVDE])
 
 
+# --- OVMF, which has drivers of PV disks, and closes them at ExitBootServices ---
+
+def ovmf_closes(facts, disks):
+    """It has used its disks, and closed them before Linux's first line."""
+    yield from chk.firmware_connected(facts, disks)
+    yield ('OVMF closes its disks, and nobody writes to their frontends then',
+           {d: facts['loader_walks'][d] for d in disks},
+           chk.same(disks, [5, 6, 1]))
+    yield ('Linux found nothing to reset', facts['linux']['resets'], [])
+    yield ('Linux reads the disks', facts['linux']['disks'],
+           {'xvde': 'LABDISK4 sector 5', 'xvdf': 'LABDISK5 sector 5'})
+
+
+@scenario(('Firmware', 'OVMF with PV disks: Linux by GRUB, nothing to do'),
+          ('Backend', 'blkback and qdisk, closed by OVMF'))
+def ovmf(facts):
+    disks = [XVDE, XVDF]
+    yield from ovmf_closes(facts, disks)
+    yield from chk.handed_off(facts, 'first-line', disks)
+    yield from chk.scrubbed(facts, 'first-line', len(disks))
+    yield from chk.said(facts, chk.HANDED_OFF.format(0, 0)
+                        + ', 0 grants cleared, 0 in use')
+
+
+@scenario(('Firmware', 'OVMF with PV disks: an OS without ExitBootServices'))
+def ovmf_naive(facts):
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield from chk.handed_off(facts, 'announced', [XVDE])
+    yield from chk.scrubbed(facts, 'announced', 1)
+    yield from chk.told(facts, 'announced', [XVDE], chk.LINUX[0])
+    yield from chk.os_works(facts, [XVDE, chk.NIC])
+
+
 @scenario(('Toolstack', 'guests one after the other in one dom0'))
 def soak(facts):
     rounds = facts['soak']
@@ -1020,3 +1053,16 @@ def bios_linux_without(facts):
 
 
 WITHOUT['bios-linux.syslinux'] = WITHOUT.pop('bios-linux')
+
+
+@without
+def ovmf_without(facts):
+    """With the device nothing else happens."""
+    yield from ovmf_closes(facts, [XVDE, XVDF])
+
+
+@without
+def ovmf_naive_without(facts):
+    yield from chk.firmware_connected(facts, [XVDE])
+    yield ('without the device the OS loses the disk it was booted from',
+           facts['devices'].get(XVDE, {}).get('works'), False)
