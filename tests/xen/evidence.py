@@ -138,8 +138,10 @@ def as_in_xenstore(frontends, kind, works):
 
 
 def parse_ipxe(log, frontends):
-    """What proves the NIC is what iPXE booted from there, our firmware."""
-    booted = re.search(r'^Booting from SAN device.*^PVFW: at begin$', log,
+    """What proves the NIC is what iPXE booted from a SAN, our firmware, or
+    what it has loaded."""
+    booted = re.search(r'^Booting from SAN device.*^PVFW: at begin$|'
+                       r'^(ht|tf)tp://\S+\.\.\.[^\n]* ok$', log,
                        re.M | re.S)
     return as_in_xenstore(frontends, 'vif', bool(booted)) \
         if 'iPXE' in log else {}

@@ -174,6 +174,11 @@ class Parts(unittest.TestCase):
                'rings': {'tx-ring-ref': 57, 'rx-ring-ref': 40}}
         self.assertEqual(evidence.parse_ipxe(booted, frontends),
                          {'vif/0': {'works': True, **nic}})
+        loaded = 'iPXE\nhttp://192.0.2.1/initrd... 31%\b\b\b\b    71% ok\n'
+        self.assertEqual(evidence.parse_ipxe(loaded, frontends),
+                         {'vif/0': {'works': True, **nic}})
+        self.assertEqual(evidence.parse_ipxe(loaded[:-5], frontends),
+                         {'vif/0': {'works': False, **nic}})
         self.assertEqual(evidence.parse_ipxe(IPXE, frontends),
                          {'vif/0': {'works': False, **nic}})
         self.assertEqual(evidence.parse_ipxe(FIRMWARE_LOG, frontends), {})

@@ -144,6 +144,18 @@ def ipxe(facts):
     yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
 
 
+@scenario(('Firmware', 'iPXE twice: the second finds the NIC in use'))
+def ipxe_twice(facts):
+    first, second = (facts['snapshots'][tag] for tag in ('first', 'firmware'))
+    keys = 'tx-ring-ref', 'rx-ring-ref', 'event-channel'
+    yield ('both have connected the NIC, each with rings of its own',
+           [at['backend_states'][chk.NIC] for at in (first, second)]
+           + [first['values'][chk.NIC].get(key)
+              == second['values'][chk.NIC].get(key) for key in keys],
+           [4, 4, False, False, False])
+    yield from ipxe(facts)
+
+
 @scenario(('Backend', 'a driver domain: blkback on a disk of its own, netback'),
           ('Backend', 'qdisk on qcow2'))
 def driver_domain(facts):
@@ -276,8 +288,7 @@ for suite, (text, version) in LINUXES.items():
              name=f'linux.{suite}')(other_linux)
 
 
-@scenario(('OS', 'Linux, booted by iPXE from a SAN'))
-def ipxe_linux(facts):
+def ipxe_boots_linux(facts, handed_off):
     yield from chk.firmware_connected(facts, [chk.NIC])
     yield from chk.handed_off(facts, 'first-line', [chk.NIC])
     yield from chk.scrubbed(facts, 'first-line', 18)
@@ -286,7 +297,25 @@ def ipxe_linux(facts):
            'feature-no-csum-offload' in
            facts['snapshots']['os']['values'][chk.NIC], False)
     yield from linux_works(facts)
-    yield from chk.said(facts, chk.HANDED_OFF.format(1, 0))
+    yield from chk.said(facts, chk.HANDED_OFF.format(handed_off, 0))
+
+
+@scenario(('OS', 'Linux, booted by iPXE from a SAN'))
+def ipxe_linux(facts):
+    yield from ipxe_boots_linux(facts, 1)
+
+
+@scenario(('Firmware', 'iPXE has loaded Linux by HTTP, and closes its NIC itself'))
+def ipxe_http(facts):
+    yield from ipxe_boots_linux(facts, 0)
+
+
+@scenario(('Firmware', "iPXE's netfront where the NIC has an emulated twin"))
+def ipxe_twin(facts):
+    yield from ipxe_boots_linux(facts, 1)
+    yield ('the emulated NIC was there and was unplugged',
+           [facts['emulated'][tag]['nics'] for tag in ('firmware', 'os')],
+           [TWINS['nics'], []])
 
 
 # What a firmware leaves in its connection to xenstore, and how it shows there

@@ -537,20 +537,67 @@ efi_loader() {
 
 # --- iPXE ----------------------------------------------------------------------------
 
-# ipxe_guest LINE...: iPXE boots from a SAN with its PV netfront, and never closes it.  The SAN's
-# server is dom0, by AoE, and its disk has our firmware in the place of a boot loader, with
-# Linux at hand.  timer_mode: Xen would make up for the missed ticks of the RTC, whose 1024 Hz
-# iPXE takes for entropy, faster than they can be taken here.
+# ipxe LINE...: make a guest that begins with Debian's iPXE, which boots from the network with its PV
+# netfront, or does what cmdline says.  timer_mode: Xen would make up for the missed ticks of the
+# RTC, whose 1024 Hz iPXE takes for entropy, faster than they can be taken here.
+ipxe() {
+    BIOS=${BIOS:-$STOCK}
+    guest 'kernel = "/guest/ipxe.lkrn"' 'timer_mode = "no_missed_ticks_pending"' "$@"
+}
+
+# serve COMMAND...: a server of dom0's, until the scenario ends
+serve() {
+    "$@" >"$OUT/${1##*/}.log" 2>&1 &
+    AFTER="${AFTER:-kill} $!"
+}
+
+# san N: disk N of a SAN, for AoE, with our firmware in the place of a boot loader
+san() {
+    cp /guest/san.img "/tmp/$SCENARIO-san$1.img"
+    truncate -s 16M "/tmp/$SCENARIO-san$1.img"  # less has not even one cylinder
+    serve vblade 0 "$1" xenbr0 "/tmp/$SCENARIO-san$1.img"
+}
+SANBOOT='ifopen net0 && sanboot --drive 0x80 aoe:e0'     # .N
+
+# at_hand: the line of the config with what our firmware LOADS, with an initrd
+at_hand() {
+    echo 'device_model_args_hvm += [ "-fw_cfg", "name=opt/labfw/initrd,file=/guest/initrd",' \
+        "\"-fw_cfg\", \"name=opt/labfw/kernel,file=$LOADS\" ]"
+}
+
+# ipxe_guest LINE...: iPXE boots our firmware from a SAN, and never closes its NIC
 ipxe_guest() {
-    cp /guest/san.img "/tmp/$SCENARIO-san.img"
-    truncate -s 16M "/tmp/$SCENARIO-san.img"    # less has not even one cylinder
-    vblade 0 0 xenbr0 "/tmp/$SCENARIO-san.img" >"$OUT/vblade.log" 2>&1 &
-    AFTER="kill $!"
-    printf '#!ipxe\nifopen net0\nsanboot --drive 0x80 aoe:e0.0\n' >"/tmp/$SCENARIO-script"
-    guest 'kernel = "/guest/ipxe.lkrn"' "ramdisk = \"/tmp/$SCENARIO-script\"" \
-        'timer_mode = "no_missed_ticks_pending"' \
-        'device_model_args_hvm = [ "-fw_cfg", "name=opt/labfw/kernel,file=/guest/vmlinuz",
-            "-fw_cfg", "name=opt/labfw/initrd,file=/guest/initrd"'"$DM_ARGS ]" "$@"
+    san 0
+    ipxe "cmdline = \"$SANBOOT.0\"" "$(at_hand)" "$@"
+}
+
+# network FILE: dom0 tells by DHCP what to boot from the network, and serves the guests' files by HTTP
+network() {
+    cat >"/tmp/$SCENARIO-udhcpd" <<C
+interface xenbr0
+start 192.0.2.9
+end 192.0.2.9
+option subnet 255.255.255.0
+siaddr 192.0.2.1
+boot_file $1
+lease_file /tmp/$SCENARIO-leases
+pidfile /run/udhcpd.pid
+C
+    touch "/tmp/$SCENARIO-leases"
+    serve udhcpd -f "/tmp/$SCENARIO-udhcpd"
+    serve httpd -f -p 192.0.2.1:80 -h /guest
+}
+
+# look: a page for a script of iPXE's, which comes when dom0 has looked at the firmware
+look() {
+    mkdir -p /guest/cgi-bin
+    cat >/guest/cgi-bin/look <<C
+#!/bin/sh
+xenstore-write /local/domain/$DOMID/data/lab-at firmware
+xsawait /local/domain/$DOMID/lab/go firmware
+printf 'Content-type: text/plain\r\n\r\n#!ipxe\n'
+C
+    chmod +x /guest/cgi-bin/look
 }
 
 # a NIC with its emulated twin; no option ROM for that, there is none here
@@ -771,7 +818,7 @@ finish() {  # also after a failure
 # shellcheck disable=SC2034  # VARIANT is for that
 scenario() {
     NAME=$1 VARIANT=${1#*.} LOOPS='' DISKS=2 NUMBERS='' READ_ONLY='' NICS=1 KIND='' QCOW2=''
-    BIOS='' TESTED='' AFTER=''
+    BIOS='' TESTED='' AFTER='' LOADS=/guest/vmlinuz
     select_guest
     say "begins"
     event begin

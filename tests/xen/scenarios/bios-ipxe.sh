@@ -5,8 +5,7 @@
 # shellcheck shell=dash
 
 bios
-line="bios_path_override = \"$BIOS\"" BIOS=
 # shellcheck disable=SC2034  # guest() reads them
 NUMBERS="4 5"
-ipxe_guest "$line"
+ipxe_guest
 naive start firmware none
