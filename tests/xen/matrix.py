@@ -310,6 +310,11 @@ def ipxe_http(facts):
     yield from ipxe_boots_linux(facts, 0)
 
 
+@scenario(('Firmware', 'iPXE has loaded a boot program by PXE, and keeps its NIC'))
+def ipxe_pxe(facts):
+    yield from ipxe_boots_linux(facts, 1)
+
+
 @scenario(('Firmware', "iPXE's netfront where the NIC has an emulated twin"))
 def ipxe_twin(facts):
     yield from ipxe_boots_linux(facts, 1)

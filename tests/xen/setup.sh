@@ -12,13 +12,13 @@ LAB=$CACHE/lab
 PATH=$PATH:/usr/sbin:/sbin          # depmod, modprobe: they only read and write below $LAB
 
 BUILD_PACKAGES="gcc libc6-dev make dpkg-dev libxen-dev cpio kmod python3 xz-utils zstd
-    libvirt0"       # for the many libraries that it needs
+    libvirt0 libwrap0"      # for the many libraries that they need
 # libxl and friends are here by hand because nothing is installed that could pull them in
 PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-utils
     libxenmisc$XEN libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1
     libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
-    qemu-system-data busybox-static ipxe vblade
+    qemu-system-data busybox-static ipxe vblade tftpd-hpa
     syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1
     isolinux genisoimage memtest86+ $LIBMAGIC
     $LIBVIRT libvirt-daemon libvirt-daemon-driver-xen libvirt-clients"
@@ -148,8 +148,19 @@ boot_disk() (
     rm "$1/core"
 )
 
-# libvirt_files ROOT: libvirtd, its driver for Xen, what it knows of CPUs, and virsh; their
-# libraries are not in /lib, so that driver domains, whose root is dom0's, do not carry them
+# more_libraries ROOT BINARY...: those that dom0 has not, not in /lib, so that driver domains, whose
+# root is dom0's, do not carry them
+more_libraries() {
+    root=$1
+    shift
+    libraries "$root/usr" "$@"
+    rm -r "$root/usr/lib64"
+    while read -r lib; do
+        rm -f "$root/usr/lib/x86_64-linux-gnu/$lib"
+    done <"$new/libraries"
+}
+
+# libvirt_files ROOT: libvirtd, its driver for Xen, what it knows of CPUs, and virsh
 libvirt_files() {
     drivers=usr/lib/x86_64-linux-gnu/libvirt/connection-driver
     map=usr/share/libvirt/cpu_map
@@ -158,11 +169,14 @@ libvirt_files() {
     cp "$R/usr/bin/virsh" "$1/usr/bin/"
     cp "$R/$drivers/libvirt_driver_libxl.so" "$1/$drivers/"
     cp "$R/$map/x86_features.xml" "$1/$map/"
-    libraries "$1/usr" "$1/usr/sbin/libvirtd" "$1/usr/bin/virsh" "$1/$drivers"/*
-    rm -r "$1/usr/lib64"
-    while read -r lib; do
-        rm -f "$1/usr/lib/x86_64-linux-gnu/$lib"    # it is in /lib
-    done <"$new/libraries"
+    more_libraries "$1" "$1/usr/sbin/libvirtd" "$1/usr/bin/virsh" "$1/$drivers"/*
+}
+
+# pxe_files ROOT: a server of TFTP
+pxe_files() {
+    mkdir -p "$1/usr/bin"
+    cp "$R/usr/sbin/in.tftpd" "$1/usr/bin/"
+    more_libraries "$1" "$1/usr/bin/in.tftpd"
 }
 
 # kvm_machine GUEST: a machine with KVM and the files in GUEST that it needs, as an initrd without
@@ -278,6 +292,7 @@ make_image() {
     kvm_machine "$t/guest"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"
     libvirt_files "$new/only/libvirt"
+    pxe_files "$new/only/ipxe-pxe"
     tar cf "$new/dom0.tar" --owner=0 --group=0 -C "$t" .
 
     # labs may run on an older image, so every image has its own directory

@@ -1,6 +1,7 @@
 /*
  * First sector of a SAN's disk: load the option ROM that follows it and call
- * it as a BIOS would.  If that has put Linux into memory, start it.
+ * it as a BIOS would.  If that has put Linux into memory, start it.  PXE loads
+ * both at once.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,10 +16,13 @@ entry:
         movw    %ax, %ds
         movw    %ax, %ss
         movw    $0x7c00, %sp
+        cmpl    $0x4e455850, %es:(%bx)  /* "PXEN" */
+        je      call
         movw    $packet, %si
         movb    $0x42, %ah              /* from the drive that %dl still says */
         int     $0x13
         jc      halt
+call:
         lcall   $(ROM >> 4), $3
         movw    $(LINUX >> 4), %ax
         movw    %ax, %ds
