@@ -872,6 +872,16 @@ def bios_ipxe(facts):
     yield from chk.os_works(facts, devices)
 
 
+@scenario(('Firmware', 'iPXE ends, a BIOS goes on with a disk that is PV only'))
+def ipxe_exit(facts):
+    yield ('iPXE had connected the NIC',
+           any('vif/0: connected by the firmware' in line
+               for line in facts['dm_log']), True)
+    yield from chk.at_rest(facts, 'firmware', [chk.NIC])
+    yield from bios_handed_off(facts, 'announced', [XVDE])
+    yield from chk.os_works(facts, [XVDE, chk.NIC])
+
+
 @scenario(('Firmware', 'a BIOS with PV disks: a backend that never answers'))
 def bios_dead(facts):
     at = facts['snapshots']['firmware']
