@@ -828,9 +828,10 @@ static void act_remove(Fuzz *f, GRand *r)
 
 static const char *const remote_options[] = {
     "", "", "", "delay-us=100", "delay-us=2000", "delay-us=20000",
-    "delay-us=200000", "domain=3", "fault=hang-1",
-    "fault=hang-6", "fault=hang-4", "fault=gone", "fault=offline",
-    "fault=unknown", "fault=garbage",
+    "delay-us=200000", "domain=3", "fault=hang-1", "type=vbd3 fault=hang-5",
+    "type=vbd3 fault=hang-6", "fault=hang-6", "fault=hang-4",
+    "type=vbd3 fault=skip", "fault=gone", "fault=offline", "fault=unknown",
+    "fault=garbage",
 };
 
 static void act_plug(Fuzz *f, GRand *r)

@@ -1768,7 +1768,11 @@ typedef struct Fault {
     bool released;              /* its ring is unmapped all the same */
 } Fault;
 
+/* A vbd is spared Closing, a vbd3 is not */
 static const Fault faults[] = {
+    { "type=vbd3 fault=hang-5", "timed-out", XenbusStateConnected, false },
+    { "type=vbd3 fault=hang-6", "timed-out", XenbusStateClosing, false },
+    { "type=vbd3 fault=skip", "handed-off", XenbusStateInitWait, true },
     { "fault=hang-6", "timed-out", XenbusStateConnected, false },
     { "fault=hang-1", "timed-out", XenbusStateClosed, true },
     { "delay-us=3000000", "timed-out", XenbusStateConnected, false },
@@ -1780,12 +1784,11 @@ static const Fault faults[] = {
     { "fault=garbage", "timed-out", XenbusStateUnknown, false },
 };
 
-#define VBD_666 "/local/domain/0/backend/vbd/7/666"
-
 static void fault_among(const Fault *fault, unsigned int healthy)
 {
     Story *s = story(QXEN_HANDOFF ",timeout-ms=1000 ", "%s", "");
     bool done = !strcmp(fault->action, "handed-off");
+    g_autofree char *backend = NULL;
 
     for (unsigned int i = 0; i < healthy; i++) {
         g_autofree char *name = g_strdup_printf("vbd/%u", 2000 + i);
@@ -1795,6 +1798,7 @@ static void fault_among(const Fault *fault, unsigned int healthy)
         qxen_vbd_abandon(qxen_vbd_connect(s->g, name, NULL));
     }
     qxen_backend_new(s->g, "vbd/666", fault->option);
+    backend = qxen_backend_path(s->g, "vbd/666");
     look(s);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, "vbd/666", NULL));
     announce(s);
@@ -1808,10 +1812,10 @@ static void fault_among(const Fault *fault, unsigned int healthy)
         qxen_assert_states(s->g, name, XenbusStateInitialising,
                            XenbusStateInitWait);
     }
-    g_assert_cmpint(qxen_state(s->g, VBD_666), ==, fault->backend);
+    g_assert_cmpint(qxen_state(s->g, backend), ==, fault->backend);
     assert_counts(s, healthy + done, !done, 0, 0);
     assert_connection(s, healthy + 1, "vbd/666", "firmware", fault->action,
-                      VBD_666);
+                      backend);
     /* the culprit still holds what it did not let go */
     s->g->at_start.maps = s->g->at_start.ports = !fault->released;
     story_end(s);
@@ -1834,11 +1838,11 @@ static void test_destroyed(void)
  * The toolstack has removed the guest while a driver domain still moves: of
  * what the handoff writes nothing may bring the guest's directory back.
  */
-static void test_dying(void)
+static void test_dying(const void *data)
 {
     Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
 
-    qxen_backend_new(s->g, XVDA, "domain=3 fault=dying-6");
+    qxen_backend_new(s->g, XVDA, data);
     qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
     announce(s);
     g_assert_false(qxen_exists(s->g, "/local/domain/7"));
@@ -3453,7 +3457,10 @@ int main(int argc, char **argv)
 
     qtest_add_func("/xen-handoff/fault/all-hang", test_all_hang);
     qtest_add_func("/xen-handoff/fault/destroyed", test_destroyed);
-    qtest_add_func("/xen-handoff/fault/dying/closed", test_dying);
+    qtest_add_data_func("/xen-handoff/fault/dying/closing",
+                        "type=vbd3 domain=3 fault=dying-5", test_dying);
+    qtest_add_data_func("/xen-handoff/fault/dying/closed",
+                        "domain=3 fault=dying-6", test_dying);
     qtest_add_data_func("/xen-handoff/fault/dying/between/remote", "",
                         test_dying_between);
     qtest_add_data_func("/xen-handoff/fault/dying/between/local", ONE_DISK,

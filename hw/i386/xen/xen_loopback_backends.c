@@ -224,7 +224,10 @@ static void run_backend(LoBackend *b)
         /* the toolstack is done with the guest, this domain still is not */
         xs_impl_rm(lo->xs, DOM0, XBT_NULL, domain);
     }
-    if (leaving && has_fault(b, "gone")) {
+    if (leaving && has_fault(b, "skip")) {
+        disconnect_backend(b);
+        set_state(b, XenbusStateClosed);
+    } else if (leaving && has_fault(b, "gone")) {
         disconnect_backend(b);
         xs_impl_rm(lo->xs, DOM0, XBT_NULL, b->backend);
     } else if (leaving && has_fault(b, "destroyed")) {
