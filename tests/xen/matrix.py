@@ -288,7 +288,7 @@ for suite, (text, version) in LINUXES.items():
              name=f'linux.{suite}')(other_linux)
 
 
-def ipxe_boots_linux(facts, handed_off):
+def ipxe_boots_linux(facts, handed_off=1):
     yield from chk.firmware_connected(facts, [chk.NIC])
     yield from chk.handed_off(facts, 'first-line', [chk.NIC])
     yield from chk.scrubbed(facts, 'first-line', 18)
@@ -300,9 +300,10 @@ def ipxe_boots_linux(facts, handed_off):
     yield from chk.said(facts, chk.HANDED_OFF.format(handed_off, 0))
 
 
-@scenario(('OS', 'Linux, booted by iPXE from a SAN'))
-def ipxe_linux(facts):
-    yield from ipxe_boots_linux(facts, 1)
+scenario(('OS', 'Linux, booted by iPXE from a SAN'),
+         name='ipxe-linux')(ipxe_boots_linux)
+scenario(('Firmware', 'iPXE has loaded a boot program by PXE, and keeps its NIC'),
+         name='ipxe-pxe')(ipxe_boots_linux)
 
 
 @scenario(('Firmware', 'iPXE has loaded Linux by HTTP, and closes its NIC itself'))
@@ -310,14 +311,9 @@ def ipxe_http(facts):
     yield from ipxe_boots_linux(facts, 0)
 
 
-@scenario(('Firmware', 'iPXE has loaded a boot program by PXE, and keeps its NIC'))
-def ipxe_pxe(facts):
-    yield from ipxe_boots_linux(facts, 1)
-
-
 @scenario(('Firmware', "iPXE's netfront where the NIC has an emulated twin"))
 def ipxe_twin(facts):
-    yield from ipxe_boots_linux(facts, 1)
+    yield from ipxe_boots_linux(facts)
     yield ('the emulated NIC was there and was unplugged',
            [facts['emulated'][tag]['nics'] for tag in ('firmware', 'os')],
            [TWINS['nics'], []])

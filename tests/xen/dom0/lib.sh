@@ -428,10 +428,7 @@ C
 
 # memtest_disk N: make disk N, from which SYSLINUX boots Memtest86+, for it a kernel like any other
 memtest_disk() {
-    image=/tmp/$SCENARIO-disk$1.img
-    gunzip -c /guest/boot.gz >"$image"
-    marks "$1" | tail -c +513 | dd of="$image" bs=512 seek=1 conv=notrunc 2>/dev/null
-    export MTOOLS_SKIP_CHECK=1 DEFAULT_CODEPAGE=367
+    boot_disk "$1"
     mcopy -i "$image@@1M" /guest/memtest ::
     mcopy -i "$image@@1M" - ::syslinux.cfg <<C
 SERIAL 0 115200
