@@ -94,12 +94,7 @@ static GHashTable *snapshot_top_keys(const XenFwHandoffSnapshot *seen)
     return set;
 }
 
-/*
- * InitWait is no usual state of a frontend, Closing and Closed mean a firmware
- * that did not get to the end: in all of them the OS finds a device that is not
- * as the toolstack made it.
- */
-static bool is_connection(enum xenbus_state state)
+bool xen_fw_handoff_is_connection(enum xenbus_state state)
 {
     return state >= XenbusStateInitWait && state <= XenbusStateClosed;
 }
@@ -131,7 +126,7 @@ static bool has_toolstack_keys(const Frontend *f,
  */
 static bool is_left_open(const Frontend *f, const XenFwHandoffSnapshot *seen)
 {
-    if (is_connection(seen->state)) {
+    if (xen_fw_handoff_is_connection(seen->state)) {
         return true;
     }
     if (seen->state == XenbusStateInitialising) {
@@ -265,7 +260,7 @@ XenFwHandoffLedgerOwner xen_fw_handoff_ledger_update(XenFwHandoffLedger *ledger,
         set_owner(ledger, f,
                   is_left_open(f, seen) ? XEN_FW_HANDOFF_FIRMWARE
                                         : XEN_FW_HANDOFF_NONE);
-    } else if (!is_connection(seen->state)) {
+    } else if (!xen_fw_handoff_is_connection(seen->state)) {
         set_owner(ledger, f, XEN_FW_HANDOFF_NONE);
     } else if (os == XEN_FW_HANDOFF_OS_UNKNOWN) {
         set_owner(ledger, f, XEN_FW_HANDOFF_UNKNOWN);
@@ -318,7 +313,7 @@ XenFwHandoffLedgerOwner xen_fw_handoff_ledger_owner(
         return is_left_open(f, seen) ? XEN_FW_HANDOFF_FIRMWARE
                                      : XEN_FW_HANDOFF_NONE;
     }
-    if (!is_connection(seen->state)) {
+    if (!xen_fw_handoff_is_connection(seen->state)) {
         return XEN_FW_HANDOFF_NONE;
     }
     if (os == XEN_FW_HANDOFF_OS_UNKNOWN) {

@@ -245,7 +245,8 @@ static bool is_type(const char *backend, const char *type)
 
 /*
  * Closed alone is enough for these in Linux, FreeBSD, NetBSD and QEMU, and it
- * spares a third of the wait.  Linux scsiback needs Closing, as others may.
+ * spares up to a fifth of the wait.  Linux scsiback needs Closing, as others
+ * may.
  */
 static bool needs_closing(const char *backend)
 {

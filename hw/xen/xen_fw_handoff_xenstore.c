@@ -215,8 +215,7 @@ XenFwHandoffSnapshot *xen_fw_handoff_read_frontend(const XenFwHandoffXs *store,
         values = VALUES_NONE;
     }
     add_keys(store, seen, name, "", values);
-    connected = seen->state >= XenbusStateInitWait &&
-                seen->state <= XenbusStateClosed;
+    connected = xen_fw_handoff_is_connection(seen->state);
     if (!connected || what != XEN_FW_HANDOFF_READ_WATCH) {
         seen->backend = trusted_backend(store, name);
     }

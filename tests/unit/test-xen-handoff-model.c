@@ -145,7 +145,7 @@ static XenFwHandoffSnapshot *snapshot(Look look)
 
         xen_fw_handoff_snapshot_add(seen, "ring-ref", ref);
     }
-    if (!is_connection(look.state)) {
+    if (!xen_fw_handoff_is_connection(look.state)) {
         seen->backend_state = look.backend;
     }
     return seen;
@@ -214,7 +214,7 @@ static void check(Search *search, const State *s)
 
 /* --- what can happen ------------------------------------------------------ */
 
-static State *after(Search *search, State *s, const char *act, int on)
+static State *after(State *s, const char *act, int on)
 {
     State *next = g_new0(State, 1);
 
@@ -251,7 +251,7 @@ static void reached(Search *search, State *s)
 static void change(Search *search, State *s, const char *act, int on,
                    Truth truth, int state, int ring, int backend)
 {
-    State *next = after(search, s, act, on);
+    State *next = after(s, act, on);
     Side *side = &next->world.side[on];
 
     side->truth = truth;
@@ -267,7 +267,7 @@ static void change(Search *search, State *s, const char *act, int on,
 static void look(Search *search, State *s, const char *act, XenFwHandoffOs os)
 {
     int on = s->world.looking;
-    State *next = after(search, s, act, on);
+    State *next = after(s, act, on);
     Side *side = &next->world.side[on];
     Look look = s->world.look;
 
@@ -277,7 +277,8 @@ static void look(Search *search, State *s, const char *act, XenFwHandoffOs os)
         xen_fw_handoff_ledger_update(next->ledger, names[on], snapshot(look),
                                      os);
         side->settled |= os == XEN_FW_HANDOFF_OS_ABSENT &&
-                         is_connection(look.state) && same(look, side->now);
+                         xen_fw_handoff_is_connection(look.state) &&
+                         same(look, side->now);
         side->settled &= os == XEN_FW_HANDOFF_OS_ABSENT;
     }
     next->world.looking = -1;
@@ -291,14 +292,14 @@ static void expand_frontend(Search *search, State *s, int i)
     Look now = side->now;
 
     if (side->event && s->world.looking < 0) {
-        State *next = after(search, s, "QEMU reads", i);
+        State *next = after(s, "QEMU reads", i);
 
         next->world.side[i].event = false;
         next->world.looking = i;
         next->world.look = now;
         reached(search, next);
 
-        next = after(search, s, "the event is lost of", i);
+        next = after(s, "the event is lost of", i);
         next->world.side[i].event = false;
         next->world.side[i].lost = true;
         reached(search, next);
@@ -345,7 +346,7 @@ static void expand(Search *search, State *s)
         expand_frontend(search, s, i);
     }
     if (!s->world.param) {
-        State *next = after(search, s, "the OS sets the parameter,", 0);
+        State *next = after(s, "the OS sets the parameter,", 0);
 
         next->world.param = true;
         reached(search, next);

@@ -77,6 +77,15 @@ typedef struct XenFwHandoffSnapshot {
     bool too_much;
 } XenFwHandoffSnapshot;
 
+/**
+ * xen_fw_handoff_is_connection: does a frontend in @state say it is connected?
+ *
+ * InitWait is no usual state of a frontend, Closing and Closed mean a firmware
+ * that did not get to the end: in all of them the OS finds a device that is not
+ * as the toolstack made it.
+ */
+bool xen_fw_handoff_is_connection(enum xenbus_state state);
+
 /** xen_fw_handoff_snapshot_new: an empty sighting in @state */
 XenFwHandoffSnapshot *xen_fw_handoff_snapshot_new(enum xenbus_state state);
 
