@@ -45,10 +45,13 @@ shell_style() { shellcheck -x $(shell_scripts); }
 man_pages() { mandoc -T lint -W warning $(files 'packaging/*.[1-8]'); }
 }
 
-spec() {    # as QEMU's own documentation has it, but for this page alone
-    mkdir "$work/spec"
-    cp docs/specs/xen-fw-handoff.txt "$work/spec/index.rst"
-    sphinx-build -q -W -C -D project=spec -b dummy "$work/spec" "$work/doctrees"
+pages() {   # as QEMU's own documentation has them, but without all others; and the manual page
+    mkdir -p "$work/docs/specs" "$work/docs/system/i386"
+    cp docs/specs/xen-fw-handoff.txt "$work/docs/specs/xen-fw-handoff.rst"
+    cp docs/system/i386/xen-fw-handoff.rst "$work/docs/system/i386/"
+    printf '.. toctree::\n\n   specs/xen-fw-handoff\n   system/i386/xen-fw-handoff\n' >"$work/docs/index.rst"
+    sphinx-build -q -W -n -C -D project=pages -b dummy "$work/docs" "$work/doctrees" &&
+        sphinx-build -q -W -n -b man packaging "$work/man"
 }
 
 machine_paths() {   # they differ from one machine to the next
@@ -64,7 +67,7 @@ out=$work/out
 check 'C: checkpatch' c_style
 check 'shell: shellcheck' shell_style
 check 'man pages: mandoc' man_pages
-check 'spec: sphinx' spec
+check 'pages: sphinx' pages
 check 'README.md and CONTRIBUTING.md: every path is there, every file is in the map' python3 scripts/check.py
 check 'patches/ and meson.build.patch: as make refresh writes them' scripts/edit.sh check
 check 'roms/seabios/*.patch: as make refresh OF=seabios writes them' scripts/edit.sh seabios check

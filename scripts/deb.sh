@@ -47,7 +47,7 @@ changelog() {
 "$TOP/scripts/bios.sh"
 mkdir -p "$CACHE/log"
 apt_setup
-apt_install lintian git dpkg-dev
+apt_install lintian git dpkg-dev python3-sphinx
 SOURCE_DATE_EPOCH=$(git -C "$TOP" log -1 --format=%ct)
 export SOURCE_DATE_EPOCH        # dpkg-deb's times
 VERSION=$(version)
@@ -72,12 +72,12 @@ place 644 "$TOP/build/bios-256k.bin" usr/share/xen-fw-handoff/bios-256k.bin
 place 755 "$P/device-model" usr/libexec/xen-fw-handoff/device-model
 place 755 "$TOP/scripts/xen-fw-handoff-log" usr/bin/xen-fw-handoff-log
 sed -i '1s|.*|#!/usr/bin/python3|' "$root/usr/bin/xen-fw-handoff-log"
-compressed "$P/xen-fw-handoff.7" usr/share/man/man7/xen-fw-handoff.7.gz
+sphinx-build -q -W -b man "$P" "$work/man"
+compressed "$work/man/xen-fw-handoff.7" usr/share/man/man7/xen-fw-handoff.7.gz
 compressed "$P/xen-fw-handoff-log.1" usr/share/man/man1/xen-fw-handoff-log.1.gz
 place 644 "$TOP/docs/specs/xen-fw-handoff.txt" "$DOC/xen-fw-handoff.txt"
 place 644 "$TOP/docs/toolstacks.md" "$DOC/toolstacks.md"
 place 644 "$TOP/docs/stub-domains.md" "$DOC/stub-domains.md"
-place 644 "$TOP/docs/troubleshooting.md" "$DOC/troubleshooting.md"
 place 644 "$P/guest.cfg" "$DOC/examples/guest.cfg"
 compressed "$TOP/CHANGELOG.md" "$DOC/changelog.gz"
 changelog >"$work/changelog"

@@ -20,7 +20,7 @@ else
     of='' edit_name=edit dir=patches WANTED=$WHOLE
 fi
 
-WIRING='(^|/)(meson\.build|Kconfig|trace-events|MAINTAINERS|index\.rst|qapi-schema\.json|[^/]*\.hx|monitor/monitor\.c|tests/qtest/qmp-cmd-test\.c)$'
+WIRING='(^|/)(meson\.build|Kconfig|trace-events|MAINTAINERS|index\.rst|target-i386\.rst|qapi-schema\.json|[^/]*\.hx|monitor/monitor\.c|tests/qtest/qmp-cmd-test\.c)$'
 FORMAT="--zero-commit --no-signature --keep-subject --abbrev=12 --no-renames"
 edit=$CACHE/$edit_name
 

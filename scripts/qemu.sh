@@ -27,5 +27,5 @@ CONFIGURE="--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-defa
 # overlay_files: our files that belong into QEMU's tree
 OVERLAY=$TOP
 overlay_files() {
-    (cd "$TOP" && find hw include qapi stubs docs/specs tests/unit tests/qtest -type f | sort)
+    (cd "$TOP" && find hw include qapi stubs docs/specs docs/system tests/unit tests/qtest -type f | sort)
 }

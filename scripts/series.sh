@@ -101,13 +101,14 @@ style() {       # checkpatch.pl; get_maintainer.pl answers its question whether 
     cd "$TOP"
 }
 
-page() {        # QEMU's own configuration of Sphinx, and all pages beside ours: its index has to name it
+pages() {       # QEMU's own configuration of Sphinx, and all pages beside ours: an index has to name them
     log=$CACHE/log/sphinx.log html=$CACHE/git/html
     rm -rf "$html"
-    logged "building the page of $name" "$log" \
-        sphinx-build -q -b html -c "$work/docs" -d "$html/doctrees" "$work/docs/specs" "$html"
-    ! grep 'xen-fw-handoff\.rst' "$log" >&2 || die "sphinx-build of $name complains of our page"
-    [ -s "$html/xen-fw-handoff.html" ] || die "sphinx-build made no page of docs/specs/xen-fw-handoff.rst"
+    logged "building the pages of $name" "$log" sphinx-build -q -b html -d "$html/doctrees" "$work/docs" "$html"
+    ! grep 'xen-fw-handoff\.rst' "$log" >&2 || die "sphinx-build of $name complains of our pages"
+    for page in specs system/i386; do
+        [ -s "$html/$page/xen-fw-handoff.html" ] || die "sphinx-build made no page of docs/$page/xen-fw-handoff.rst"
+    done
 }
 
 tests() {
@@ -125,7 +126,7 @@ check() {
     logged "building $name with each of $count patches" "$CACHE/log/series.log" each_builds
     style
     tests
-    page
+    pages
     passed="$passed $count on $name,"
 }
 
@@ -173,4 +174,4 @@ for v in $WHOLE "${newest%.*}"; do
 done
 unsigned
 [ "${1:-}" = check ] || exit 0
-say "passed:$passed each built and read by checkpatch.pl if it is QEMU's; tests and page of both"
+say "passed:$passed each built and read by checkpatch.pl if it is QEMU's; tests and pages of both"

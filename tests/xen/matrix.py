@@ -674,9 +674,9 @@ def readme(facts):
 def libvirt(facts):
     documents = [
         [line.strip() for line in re.search(
-            r"^<domain type='xen'.*?^</domain>$", (TOP / path).read_text(),
+            r"^ *<domain type='xen'.*?^ *</domain>$", (TOP / path).read_text(),
             re.M | re.S)[0].splitlines() if line.strip() != '...']
-        for path in ('docs/toolstacks.md', 'packaging/xen-fw-handoff.7')]
+        for path in ('docs/toolstacks.md', 'packaging/xen-fw-handoff.rst')]
     lines = documents[0]
     yield ('docs/toolstacks.md and xen-fw-handoff(7) have the same lines',
            *documents)
