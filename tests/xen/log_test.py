@@ -119,7 +119,16 @@ class Log(unittest.TestCase):
     def test_running(self):
         """Xenstore has the last word of a guest that runs, and names others."""
         node = '/local/domain/0/device-model'
+        stub = '/local/domain/9/device-model'
         answers = {
+            ('xenstore-list', '/local/domain'): '0\n5\n7\n9\n10\n',
+            ('xenstore-ls', '-f', stub): f"""\
+{stub}/10/fw-handoff/state = "armed"
+{stub}/5/fw-handoff/state = "armed"
+""",
+            ('xenstore-read',
+             '/local/domain/10/image/device-model-domid'): '9\n',
+            ('xenstore-read', '/local/domain/10/name'): 'stubbed\n',
             ('xenstore-ls', '-f', node): f"""\
 {node} = ""
 {node}/5 = ""
@@ -142,7 +151,7 @@ class Log(unittest.TestCase):
         with unittest.mock.patch.object(handoff_log, 'xenstore',
                                         lambda *c: answers.get(c, '')):
             lives = handoff_log.ask_running([self.read(LOG), []])
-        web, _, mail = [log[-1] if log else None for log in lives]
+        web, _, mail, stubbed = [log[-1] if log else None for log in lives]
         self.assertEqual(
             [web[k] for k in ('domain', 'state', 'announcement', 'handed off',
                               'timed out', 'skipped', 'ms')],
@@ -151,6 +160,8 @@ class Log(unittest.TestCase):
             [mail[k] for k in ('guest', 'domain', 'state', 'announcement',
                                'handed off', 'problems')],
             ['mail', 7, 'armed', None, 0, []])
+        self.assertEqual([stubbed[k] for k in ('guest', 'domain', 'state')],
+                         ['stubbed', 10, 'armed'])
 
     def test_no_xenstore(self):
         self.assertEqual(handoff_log.xenstore('/nowhere/xenstore-ls'), '')
