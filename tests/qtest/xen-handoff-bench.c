@@ -233,10 +233,12 @@ static void measure_write(bool handoff, unsigned int run)
 {
     QXenGuest *g = start(handoff, ONE_DISK);
     int64_t first, again = INT64_MAX, second, socket;
+    g_autofree char *before = NULL, *after = NULL;
     double plain, log_byte;
 
     qxen_settle(g);
-    first = out(g, 2, 0x12, 1, NULL);
+    before = ops_so_far(g);
+    first = out(g, 2, 0x12, 1, &after);
     /* code and data are in the caches by now */
     for (int i = 0; i < BATCHES; i++) {
         qtest_system_reset(g->qts);
@@ -256,8 +258,9 @@ static void measure_write(bool handoff, unsigned int run)
            "\"first_ns\": %" PRId64 ", \"again_ns\": %" PRId64 ", "
            "\"second_ns\": %" PRId64 ", "
            "\"plain_ns\": %.1f, \"log_byte_ns\": %.1f, "
-           "\"socket_ns\": %" PRId64 "}\n", handoff ? "true" : "false", run,
-           first, again, second, plain, log_byte, socket);
+           "\"socket_ns\": %" PRId64 ", \"first_ops\": %u}\n",
+           handoff ? "true" : "false", run, first, again, second, plain,
+           log_byte, socket, count_ops(after) - count_ops(before));
     fflush(stdout);
     qxen_machine_stop(g);
 }

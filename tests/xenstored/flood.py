@@ -16,6 +16,7 @@ SPDX-License-Identifier: GPL-2.0-or-later
 
 import argparse
 import asyncio
+import collections
 import contextlib
 import itertools
 import mmap
@@ -140,7 +141,7 @@ class Xenstore:
                 break
             await asyncio.sleep(0.01)
         self.events = asyncio.Queue()
-        self.answers = asyncio.Queue()
+        self.asked = collections.deque()    # of futures, in their order
         self.task = asyncio.create_task(self.receive())
 
     async def receive(self):
@@ -149,12 +150,16 @@ class Xenstore:
                 kind, _, _, n = HEADER.unpack(await self.reader.readexactly(
                     HEADER.size))
                 body = (await self.reader.readexactly(n)).decode()
-                queue = self.events if kind == WATCH_EVENT else self.answers
-                queue.put_nowait((kind, body))
+                if kind == WATCH_EVENT:
+                    self.events.put_nowait((kind, body))
+                else:
+                    self.asked.popleft().set_result((kind, body))
 
     async def do(self, kind, *strings):
+        answer = asyncio.get_running_loop().create_future()
+        self.asked.append(answer)
         self.writer.write(message(kind, *strings))
-        kind, body = await self.answers.get()
+        kind, body = await answer
         assert kind != ERROR, f'{strings}: {body}'
         return body
 
@@ -235,6 +240,7 @@ class Rig:
             LD_LIBRARY_PATH=f'{PACKAGES}/usr/lib/x86_64-linux-gnu:'
                             f'{PACKAGES}/lib/x86_64-linux-gnu')
         await self.xs.connect(d / 'socket', daemon)
+        return daemon
 
     async def start_qemu(self, device):
         d = self.rundir

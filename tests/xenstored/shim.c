@@ -1,5 +1,5 @@
 /*
- * Xen for Debian's own xenstored and oxenstored, to be preloaded: domain 7's
+ * Xen for Debian's own xenstored and oxenstored, to be preloaded: a domain's
  * ring is a file, an event is a datagram, and all files are in
  * $XENSTORED_RUNDIR.  Everything else is theirs: permissions, quotas, watches,
  * and the order in which they serve their connections.
@@ -25,7 +25,6 @@
 #include <xenevtchn.h>
 #include <xengnttab.h>
 
-#define GUEST 7
 #define PORT  100   /* xenstored's end of the guest's event channel */
 
 static void *handle = &handle;  /* of all interfaces */
@@ -36,7 +35,7 @@ static char *in_rundir(char *to, size_t size, const char *name)
     return to;
 }
 
-/* --- domains -------------------------------------------------------------- */
+/* --- domains: whichever they ask for --------------------------------------- */
 
 xc_interface *xc_interface_open(xentoollog_logger *log,
                                 xentoollog_logger *dom0, unsigned int flags)
@@ -53,7 +52,7 @@ int xc_domain_getinfolist(xc_interface *xc, uint32_t first, unsigned int max,
                           xc_domaininfo_t *info)
 {
     *info = (xc_domaininfo_t) { .domain = first, .flags = XEN_DOMINF_running };
-    return first == 0 || first == GUEST;
+    return 1;
 }
 
 #if XEN_DOMCTL_INTERFACE_VERSION < 0x16     /* Xen 4.17 */
@@ -61,7 +60,7 @@ int xc_domain_getinfo(xc_interface *xc, uint32_t first, unsigned int max,
                       xc_dominfo_t *info)
 {
     *info = (xc_dominfo_t) { .domid = first, .running = 1 };
-    return first == 0 || first == GUEST;
+    return 1;
 }
 #else
 int xc_domain_getinfo_single(xc_interface *xc, uint32_t domid,
