@@ -35,7 +35,7 @@ static char *in_rundir(char *to, size_t size, const char *name)
     return to;
 }
 
-/* --- domains: whichever they ask for --------------------------------------- */
+/* --- domains: whichever they ask for ------------------------------------- */
 
 xc_interface *xc_interface_open(xentoollog_logger *log,
                                 xentoollog_logger *dom0, unsigned int flags)
