@@ -229,12 +229,14 @@ def whole_matrix(hosts):
 def soak(rounds):
     """Guests without end, and what Xen and dom0 had then."""
     lab.run_soak(rounds)
-    scenarios(lab.HOST, 'soak', {'soak': matrix.WITH['soak']})
-    tally = evidence.parse_soak(evidence.read(
-        TOP / 'build' / 'xen' / 'soak' / 'soak' / 'soak.txt'))
-    for name, counts in ('first', tally[:1]), ('last', tally[-1:]):
-        print(f'{name}:', *(f'{what} {n}' for c in counts
-                            for what, n in c.items()))
+    for xenstored in lab.XENSTOREDS:
+        name = f'soak-{xenstored}'
+        scenarios(lab.HOST, name, {'soak': matrix.WITH['soak']})
+        tally = evidence.parse_soak(evidence.read(
+            TOP / 'build' / 'xen' / name / 'soak' / 'soak.txt'))
+        for of, counts in ('first', tally[:1]), ('last', tally[-1:]):
+            print(f'{name}, {of}:', *(f'{what} {n}' for c in counts
+                                      for what, n in c.items()))
 
 
 def package():

@@ -428,10 +428,16 @@ def run_side_by_side(runs):
 
 
 def run_soak(rounds):
-    """So many guests, one after the other, in the directory soak/soak."""
-    return run('soak', ['soak'], WITH_DEVICE, 120 + 60 * rounds,
-               say=sayer(HOST, 'soak'),
-               settings={'ROUNDS': rounds})
+    """So many guests, one after the other, with each xenstored: in the
+    directories soak-XENSTORED/soak."""
+    def one(xenstored):
+        name = f'soak-{xenstored}'
+        return run(name, ['soak'], WITH_DEVICE, 120 + 60 * rounds,
+                   say=sayer(HOST, name),
+                   settings={'ROUNDS': rounds, 'XENSTORED': xenstored})
+
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        return max(pool.map(one, XENSTOREDS))
 
 
 def run_package(names, debs):
