@@ -10,7 +10,14 @@ import re
 
 def disks(n):
     """xvda: blkback, xvdb: QEMU's qdisk, then every fourth QEMU's."""
-    return [f'vbd/{51712 + 16 * i}' for i in range(n)]
+    return [f'vbd/{51712 + 16 * i if i < 16 else (1 << 28) + 256 * i}'
+            for i in range(n)]
+
+
+def numbers(devices):
+    """Of those of them that are disks."""
+    there = disks(64)
+    return [there.index(d) for d in devices if d.startswith('vbd/')]
 
 
 DISKS = disks(2)
@@ -147,10 +154,20 @@ def os_works(facts, devices):
            {d: facts['devices'].get(d, {}).get('works') for d in devices},
            same(devices, True))
     yield ("what the OS wrote is in the disks' images", facts['written'],
-           {(int(d[len('vbd/'):]) - 51712) // 16: 'written by PVOS'
-            for d in devices if d.startswith('vbd/')})
+           same(numbers(devices), 'written by PVOS'))
     yield ('no grant leads to an old page of the firmware',
            facts['snapshots']['done']['pinned_to_old_frame'], [])
+
+
+def only(facts, devices):
+    """The same, without the images of other disks."""
+    return {**facts, 'written': of(numbers(devices), facts['written'])}
+
+
+def has_medium(replies):
+    """Whether anything is in the emulated CD drive, as QEMU has it."""
+    return ['inserted' in block for block in replies['block']
+            if block['removable']] == [True]
 
 
 def rings(at, devices):

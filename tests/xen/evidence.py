@@ -384,6 +384,8 @@ def linux_facts(directory, domid, firmware, first_line):
             r"GUEST\[.*?\]: (\w+) (?:says '(.*)'|is missing)", console)},
         'ping': bool(re.search(r'GUEST.*: ping .* [1-9]\d* packets received',
                                console)),
+        'kdump': bool(re.search(r'^.*ommand line:.* elfcorehdr=', console,
+                                re.M)),
         'alive': parse_alive(console),
         'all_disks': line('all disks: ').split(),
         'pci_classes': line('classes of PCI devices: ').split(),
@@ -469,6 +471,10 @@ def evidence(directory):
         'handoff_seconds': end - begin if begin and end else None,
         'walks': parse_walks(read(directory / 'xswatch.log'), domid,
                              begin or float('inf'), end or float('inf')),
+        # as toolstacks were told, of all of the guest's lives
+        'timed_out': sorted(set(map(int, re.findall(
+            r'/fw-handoff/timed-out = (\d+)$',
+            read(directory / 'xswatch.log'), re.M)))),
         # from where a loader reads Linux to its first line
         'loader_walks': parse_walks(
             read(directory / 'xswatch.log'), domid,
@@ -497,9 +503,10 @@ def evidence(directory):
     facts['emulated'] = {tag: parse_emulated(replies)
                          for tag, replies in facts['qmp'].items()
                          if 'pci' in replies}
-    for part in 'before', 'other':
-        if (directory / part).is_dir():
-            facts[part] = evidence(directory / part)
+    if (directory / 'before').is_dir():
+        facts['before'] = evidence(directory / 'before')
+    facts['others'] = [evidence(other)
+                       for other in sorted(directory.glob('other*'))]
     if 'GUEST[' in read(directory / 'console.log'):
         facts['linux'] = linux_facts(
             directory, domid, firmware,

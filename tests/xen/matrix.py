@@ -24,8 +24,9 @@ PACKAGE = {}    # of guests with the device model of the Debian package
 
 # What cannot be had here, (group, what it is, why)
 ABSENT = [
-    ('OS', 'FreeBSD, NetBSD, OpenBSD and Windows themselves',
-     'Debian has none of them; the payload does what they do, in their order'),
+    ('OS', 'FreeBSD, NetBSD, OpenBSD, nanos, OSv and Windows themselves',
+     'of OSes with PV drivers for HVM Debian has Linux only; the payload does '
+     'what they do, in their order'),
     ('OS', 'one that is quicker than the look at HVM_PARAM_CALLBACK_IRQ',
      'who is first would be random; the qtests decide it'),
     ('Toolstack', 'oxenstored: a firmware that leaves half a request',
@@ -127,7 +128,7 @@ def chain_busy(facts):
     yield from chk.os_works(facts, chk.DISKS[:1] + [chk.NIC])
 
 
-@scenario(('OS', 'writes to no port: callback, some time, devices'))
+@scenario(('OS', 'nanos writes to no port: callback, some time, devices'))
 def silent(facts):
     yield from chk.taken_over(facts, chk.CALLBACK)
 
@@ -171,6 +172,97 @@ def driver_domain(facts):
     yield ('QMP names the backends of both domains',
            {c['frontend']: int(c['backend'].split('/')[3])
             for c in facts['qmp']['announced']['connections']}, served)
+
+
+# How a driver domain is lost to the handoff, and how that ends for its devices
+LOST = {
+    'paused': ('is paused', 'timed-out'),
+    'crashes': ('has crashed', 'handed-off'),
+    'destroyed': ('is destroyed in the handoff', 'handed-off'),
+}
+
+
+def driver_dies(facts):
+    """The variant's name is in the scenario's, behind the dot."""
+    lost = ['vbd/51712', chk.NIC]
+    _, result = LOST[facts['scenario'].partition('.')[2]]
+    at = facts['snapshots']
+    yield from chk.firmware_connected(facts, chk.ALL)
+    yield from chk.at_rest(facts, 'announced', chk.DISKS[1:])
+    # a NIC's "mtu" is the driver domain's, and ends with it
+    yield ('announced: the other frontends have nothing of the firmware',
+           [[at['announced']['frontend_states'][d],
+             at['announced']['keys'][d]['extra']] for d in lost],
+           [[1, []]] * 2)
+    yield ('QMP says what became of them',
+           {c['frontend']: c['result']
+            for c in facts['qmp']['announced']['connections']},
+           {**chk.same(lost, result), chk.DISKS[1]: 'handed-off'})
+    yield from chk.at_rest(facts, 'healed', chk.ALL)
+    yield ('healed: no page of the firmware is mapped',
+           at['healed']['firmware_mapped'], [])
+    yield from chk.os_works(facts, chk.ALL)
+
+
+for lost, (text, _) in LOST.items():
+    scenario(('Backend', f'a driver domain that {text}'),
+             name=f'driver-dies.{lost}')(driver_dies)
+
+
+# What becomes of a disk whose storage is ill when the OS announces itself
+ILL = {
+    'slow': ('blkback on storage that takes longer than a handoff may',
+             'timed-out'),
+    'fails': ('blkback and qdisk on storage that hangs, then fails all reads',
+              'handed-off'),
+}
+
+
+def storage(facts):
+    """The variant's name is in the scenario's, behind the dot."""
+    _, result = ILL[facts['scenario'].partition('.')[2]]
+    yield from chk.firmware_connected(facts, chk.ALL)
+    yield ('reads were in flight at the announcement',
+           facts['loader']['in_flight'] >= 8, True)
+    yield ('QMP says what became of the disks',
+           {c['frontend']: c['result']
+            for c in facts['qmp']['announced']['connections']},
+           {chk.DISKS[0]: result, **chk.same(chk.ALL[1:], 'handed-off')})
+    yield from chk.at_rest(facts, 'announced', chk.ALL[1:])
+    yield from chk.os_works(facts, chk.ALL)
+
+
+for kind, (text, _) in ILL.items():
+    scenario(('Backend', text), name=f'storage.{kind}')(storage)
+
+
+@scenario(('Firmware', 'has connected a CD, which no OS wants'),
+          ('Toolstack', 'xl cd-eject and cd-insert before the handoff and '
+           'after it'))
+def cd(facts):
+    drive = 'vbd/51744'
+    firmware = chk.ALL + [drive]
+    yield from chk.firmware_connected(facts, firmware)
+    yield ('a CD is in the drive when xl has been told so',
+           [chk.has_medium(facts['qmp'][tag]) for tag in
+            ('ejected', 'inserted', 'ejected-again', 'inserted-again')],
+           [False, True, False, True])
+    yield from chk.handed_off(facts, 'announced', firmware)
+    yield from chk.scrubbed(facts, 'announced')
+    yield from chk.told(facts, 'announced', firmware, chk.LINUX[0])
+    yield from chk.at_rest(facts, 'inserted-again', [drive])
+    yield from chk.os_works(chk.only(facts, chk.ALL), chk.ALL)
+
+
+@scenario(('Firmware', 'leaves 64 disks and 8 NICs connected'),
+          ('Backend', '64 times blkback, 8 times netback'))
+def many(facts):
+    devices = chk.disks(64) + [f'vif/{n}' for n in range(8)]
+    yield from chk.firmware_connected(facts, devices)
+    yield from chk.handed_off(facts, 'announced', devices)
+    yield from chk.scrubbed(facts, 'announced', 1000)
+    yield from chk.told(facts, 'announced', devices, chk.LINUX[0])
+    yield from chk.os_works(facts, devices)
 
 
 @scenario(('Toolstack', 'a Linux stub domain: blkback and netback in dom0'))
@@ -470,6 +562,23 @@ def soft_reset(facts):
     yield from attached_early(facts)
 
 
+@scenario(('OS', 'Linux by kexec, and by kdump when that crashes'),
+          ('Toolstack', 'soft reset twice, by real Linux'))
+def kexec(facts):
+    yield from chk.handed_off(facts['before'], 'first-line', chk.ALL)
+    yield from chk.said(facts['before'], chk.HANDED_OFF.format(3, 0))
+    yield ('the same domain has seen three Linuxes, the last by kdump',
+           [facts['domid'], len(facts['linux']['version']),
+            facts['linux']['kdump']], [facts['before']['domid'], 3, True])
+    for tag in 'kexec', 'crashed':
+        yield from chk.connected(facts, tag, chk.ALL)
+        yield (f'{tag}: the device leaves that alone',
+               facts['qmp'][tag]['state'], 'done')
+    yield from chk.not_armed(facts)
+    yield ('the last Linux uses both disks and pings',
+           *alive(facts['linux']['alive'][-1]))
+
+
 @scenario(('Toolstack', 'xl save and xl restore while the firmware runs'))
 def saved_in_firmware(facts):
     yield from chk.firmware_connected(facts['before'], chk.ALL)
@@ -542,6 +651,20 @@ def held(facts):
     yield from chk.said(facts,
                         '3 handed off, 1 timed out, 0 failed, 0 skipped')
     yield from chk.os_works(facts, chk.ALL)
+
+
+@scenario(('Toolstack', 'xl trigger and xl reboot in the middle of a handoff'),
+          ('OS', 'another vCPU resets the machine in the middle of a handoff'))
+def held_reboot(facts):
+    before = facts['before']
+    yield from chk.firmware_connected(before, chk.ALL)
+    yield ('no button ended the handoff',
+           facts['qmp']['held']['state'], 'handing-off')
+    yield ('the reset did, and no vCPU of that life announced an OS again',
+           facts['timed_out'], [0])
+    yield ('the guest has become another domain',
+           facts['domid'] > before['domid'], True)
+    yield from chk.taken_over(facts, *chk.LINUX)
 
 
 @scenario(('Toolstack', 'xl save in the middle of a handoff, and xl restore'))
@@ -628,8 +751,7 @@ def detach(facts):
     yield ('the handoff was over when the backend that hung was gone',
            [c['frontend'] for c in facts['qmp']['announced']['connections']
             if c['result'] != 'handed-off'], [])
-    written = {n: text for n, text in facts['written'].items() if n < 2}
-    yield from chk.os_works({**facts, 'written': written}, left)
+    yield from chk.os_works(chk.only(facts, left), left)
 
 
 @scenario(('Toolstack', 'xl block-detach, network-detach when Linux runs'))
@@ -644,16 +766,17 @@ def detach_linux(facts):
            facts['snapshots']['detached']['firmware_mapped'], [])
 
 
-@scenario(('Toolstack', 'two such guests at once'))
-def two(facts):
-    for guest in facts, facts['other']:
+@scenario(('Toolstack', 'four such guests at once'))
+def four(facts):
+    guests = [facts, *facts['others']]
+    for guest in guests:
         yield from chk.firmware_connected(guest, chk.ALL)
         yield from chk.handed_off(guest, 'announced', chk.ALL)
         yield from chk.scrubbed(guest, 'announced')
         yield from chk.os_works(guest, chk.ALL)
         yield from chk.said(guest, chk.HANDED_OFF.format(3, 0))
     yield ('they were there at the same time',
-           facts['domid'] != facts['other']['domid'], True)
+           len({guest['domid'] for guest in guests}), 4)
 
 
 @scenario(('Toolstack', 'the line of README.md and nothing else'))
@@ -981,6 +1104,29 @@ def ovmf_naive(facts):
     yield from chk.os_works(facts, [XVDE, chk.NIC])
 
 
+@scenario(('Firmware', 'OVMF with PV disks gives up closing them, three ways'),
+          ('Backend', 'a driver domain that stands still, and goes on later'))
+def ovmf_half(facts):
+    half = ['vbd/51792', 'vbd/51808', 'vbd/51824']
+    disks = [XVDE, *half]
+    at = facts['snapshots']['halved']
+    yield from chk.firmware_connected(facts, disks)
+    yield ('it has left each frontend and its backend in other states',
+           [[at[states][d] for states in ('frontend_states', 'backend_states')]
+            for d in disks], [[1, 2], [5, 5], [6, 6], [1, 4]])
+    rings = [facts['firmware'][d]['rings']['ring-ref'] for d in disks]
+    yield ('the rings of two are mapped, of which xenstore knows nothing',
+           [[ref in at['firmware_mapped'] for ref in rings],
+            chk.of(disks, at['keys'])],
+           [[False, True, False, True], chk.same(disks, chk.NO_KEYS)])
+    yield from chk.handed_off(facts, 'first-line', disks)
+    yield from chk.scrubbed(facts, 'first-line', len(disks))
+    yield ('Linux found nothing to reset', facts['linux']['resets'], [])
+    yield ('Linux reads all disks', facts['linux']['disks'],
+           {f'xvd{"efgh"[n]}': f'LABDISK{4 + n} sector 5' for n in range(4)})
+    yield from chk.said(facts, chk.HANDED_OFF.format(3, 0))
+
+
 @scenario(('Toolstack', 'guests one after the other in one dom0'))
 def soak(facts):
     rounds = facts['soak']
@@ -1106,3 +1252,9 @@ def ovmf_naive_without(facts):
     yield from chk.firmware_connected(facts, [XVDE])
     yield ('without the device the OS loses the disk it was booted from',
            facts['devices'].get(XVDE, {}).get('works'), False)
+
+
+@without
+def ovmf_half_without(facts):
+    yield ('without the device rings are mapped at Linux\'s first line',
+           bool(facts['snapshots']['first-line']['firmware_mapped']), True)

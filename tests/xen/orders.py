@@ -110,6 +110,11 @@ ORDERS = [
     Order('vmdp', 'bar8=1 bar8=2 late', [chk.BAR.format(8)], [
         ('OS', 'VMDP before 1.7: BAR 0 + 8 twice, devices'),
     ]),
+    # it means the first as a product number
+    Order('osv', 'unplug=65535 build=0 unplug=3 callback late',
+          [chk.UNPLUG.format('0xffff'), 'build number 0 at port 0x10'], [
+        ('OS', 'OSv: unplug, build, unplug, callback, devices at state 1 only'),
+    ], 'picky 1'),
     # the firmware's as a BIOS had them, the OS's as Linux has them
     Order('low-grants', '', chk.LINUX, [
         ('Firmware', 'grant references 2 and up'),

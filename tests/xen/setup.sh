@@ -20,14 +20,14 @@ PACKAGES="xen-hypervisor-$XEN-amd64 xen-utils-$XEN xen-utils-common xenstore-uti
     libnl-3-200 libnl-route-3-200 libfdt1 libargon2-1 liblzo2-2 libpixman-1-0 seabios
     qemu-system-data busybox-static ipxe vblade tftpd-hpa
     syslinux syslinux-common mtools dosfstools grub-pc-bin grub-common libdevmapper1.02.1
-    isolinux genisoimage memtest86+ $LIBMAGIC
+    isolinux genisoimage memtest86+ dmsetup kexec-tools $LIBMAGIC
     $LIBVIRT libvirt-daemon libvirt-daemon-driver-xen libvirt-clients"
 # of the machine whose KVM has QEMU's own Xen for the guest: virtio is built in
 KVM_MODULES="kvm-amd tun"
 KERNELS="bullseye trixie-backports"     # with the oldest and the newest Linux of guests
 OVMF=bullseye                           # has the last one with drivers of PV devices
 DOM0_MODULES="xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-netback
-    loop bridge tun virtio_console
+    loop bridge tun virtio_console dm-mod dm-delay
     xen-blkfront xen-netfront"      # of a driver domain
 
 # kernel_package: what linux-image-amd64 of the release, not of its backports, stands for
@@ -172,11 +172,12 @@ libvirt_files() {
     more_libraries "$1" "$1/usr/sbin/libvirtd" "$1/usr/bin/virsh" "$1/$drivers"/*
 }
 
-# pxe_files ROOT: a server of TFTP
-pxe_files() {
-    mkdir -p "$1/usr/bin"
-    cp "$R/usr/sbin/in.tftpd" "$1/usr/bin/"
-    more_libraries "$1" "$1/usr/bin/in.tftpd"
+# only SCENARIO PROGRAM: that nobody else's dom0 has
+only() {
+    only=$new/only/$1/usr/bin
+    mkdir -p "$only"
+    cp "$R/$2" "$only/"
+    more_libraries "$new/only/$1" "$only"/*
 }
 
 # kvm_machine GUEST: a machine with KVM and the files in GUEST that it needs, as an initrd without
@@ -292,7 +293,9 @@ make_image() {
     kvm_machine "$t/guest"
     ls "$t/lib/x86_64-linux-gnu" >"$new/libraries"
     libvirt_files "$new/only/libvirt"
-    pxe_files "$new/only/ipxe-pxe"
+    only ipxe-pxe usr/sbin/in.tftpd
+    only storage sbin/dmsetup
+    only kexec sbin/kexec
     tar cf "$new/dom0.tar" --owner=0 --group=0 -C "$t" .
 
     # labs may run on an older image, so every image has its own directory

@@ -147,8 +147,7 @@ guest() {
             ALL="$ALL vbd/$(((1 << 28) + 256 * n))"
         fi
     done
-    for n in 0 1; do
-        [ $n -lt "$NICS" ] || break
+    for n in $(seq 0 $((NICS - 1))); do
         vifs="$vifs \"mac=00:16:3e:11:11:1$((n + 1)),bridge=xenbr0,type=vif\","
         ALL="$ALL vif/$n"
     done
@@ -256,20 +255,20 @@ resume_scratch() {  # resume_scratch POINT: QEMU lets it go on
 
 through() { # through POINT...: what there is to see at each
     for point in "$@"; do
-        checkpoint "$point" 120
+        checkpoint "$point" "$LONG"
         snapshot "$point"
         resume "$point"
     done
 }
 
 announced() {   # the OS has announced itself
-    checkpoint 'announced' 120
+    checkpoint 'announced' "$LONG"
     snapshot 'announced'
     [ -z "$DM_ARGS" ] || reported announced
 }
 
 used() {    # the OS has used its devices
-    checkpoint 'done' 120
+    checkpoint 'done' "$LONG"
     snapshot 'done'
     written
 }
@@ -344,14 +343,18 @@ driver_ends() {
     mv /run/guest-driver.log "$OUT/driver.log"
 }
 
-# driver_domain N: one that has disk N and serves it as its own xvda, and a NIC
+# driver_domain N...: one that has disks N and serves them as its own xvda and so on, and a NIC
 driver_domain() {
     # shellcheck disable=SC2034  # finish() has it
     AFTER=driver_ends
-    disk "$1"
-    loop=$(losetup -f)
-    losetup "$loop" "$image"
-    LOOPS="$LOOPS $loop"
+    disks=''
+    for n in "$@"; do
+        disk "$n"
+        loop=$(losetup -f)
+        losetup "$loop" "$image"
+        LOOPS="$LOOPS $loop"
+        disks="$disks \"phy:$loop,d$((n - $1))p0,w\","
+    done
     driver_initrd
     cat >"$OUT/driver.cfg" <<C
 name = "driver"
@@ -361,8 +364,8 @@ memory = 256
 vcpus = 1
 kernel = "/guest/vmlinux.gz"
 ramdisk = "/tmp/$SCENARIO-initrd"
-cmdline = "console=hvc0 rdinit=/guest/driver mitigations=off nokaslr ipv6.disable=1 audit=0 apparmor=0 cryptomgr.notests"
-disk = [ "phy:$loop,xvda,w" ]
+cmdline = "console=hvc0 rdinit=/guest/driver mitigations=off nokaslr ipv6.disable=1 audit=0 apparmor=0 cryptomgr.notests sysrq_always_enabled"
+disk = [ $disks ]
 vif = [ "mac=00:16:3e:22:22:22,bridge=xenbr0,type=vif" ]
 C
     say "waiting for xl create of the driver domain (120 s at most)"
@@ -463,7 +466,7 @@ linux_cd() {
     marks "$1" | dd of="$image" conv=notrunc 2>/dev/null    # where a CD is free
 }
 
-# loads: the loader reads Linux; what there is to see then
+# loads [COMMAND...]: the loader reads Linux; what there is to see, and COMMAND, then
 said_loads() { grep -aqE 'the loader reads Linux|^Loading vmlinuz' "$OUT/firmware.log"; }
 loads() {
     event started
@@ -471,6 +474,7 @@ loads() {
     await 220 "the loader" said_loads
     xl pause "$SCENARIO"
     snapshot 'firmware'
+    "$@"
     xl unpause "$SCENARIO"
     event loads
 }
@@ -774,7 +778,7 @@ destroy() { # the guest, and what was made for it
     LOOPS=''
 }
 
-# select_guest [other]: from here on it is about the scenario's guest, or about its other one
+# select_guest [OTHER]: from here on it is about the scenario's guest, or about another one of its own
 select_guest() {
     SCENARIO=$NAME${1:+-$1} OUT=/out/$NAME${1:+/$1}
     CONSOLE=/run/guest-$SCENARIO.log
@@ -797,10 +801,11 @@ finish() {  # also after a failure
     status=$?
     trap - EXIT
     set +e
-    if [ -d "/out/$NAME/other" ]; then
-        select_guest other
+    for other in "/out/$NAME"/other*; do
+        [ -d "$other" ] || continue
+        select_guest "${other##*/}"
         collect_logs
-    fi
+    done
     select_guest
     collect_logs
     $AFTER
@@ -815,7 +820,7 @@ finish() {  # also after a failure
 # shellcheck disable=SC2034  # VARIANT is for that
 scenario() {
     NAME=$1 VARIANT=${1#*.} LOOPS='' DISKS=2 NUMBERS='' READ_ONLY='' NICS=1 KIND='' QCOW2=''
-    BIOS='' TESTED='' AFTER='' LOADS=/guest/vmlinuz
+    BIOS='' TESTED='' AFTER='' LOADS=/guest/vmlinuz LONG=120
     select_guest
     say "begins"
     event begin

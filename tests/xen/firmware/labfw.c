@@ -62,7 +62,7 @@
 
 /* --- the two parties ------------------------------------------------------ */
 
-static struct device devices[80];
+static struct device devices[160];
 static u32 ndevices;
 
 /* fill in a device from its name; NULL if the toolstack gave us none such */
@@ -465,11 +465,16 @@ static void log_line(void)
     }
 }
 
-/* It uses QEMU's port, when dom0 says 1 there, and announces itself, too. */
+/*
+ * It uses QEMU's port, when dom0 says 1 there, and announces itself, too; or it
+ * resets the machine, when dom0 says 2.
+ */
 static void second(void)
 {
     while (scratch() != 1) {
-        continue;
+        if (scratch() == 2) {
+            outb(0x64, 0xfe);           /* by the keyboard controller */
+        }
     }
     set_scratch(2);
     outw(0x12, 3);

@@ -1,0 +1,9 @@
+# As many devices as a guest may ever have: the firmware leaves 64 disks and 8 NICs connected.
+#
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+
+# shellcheck disable=SC2034  # guest() reads them
+DISKS=64 NICS=8 KIND=kernel LONG=300
+guest
+naive start
