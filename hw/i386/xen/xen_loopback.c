@@ -517,6 +517,9 @@ static void lo_xs_event(EventNotifier *e)
 static bool lo_xs_op(LoXsOp op, const char *path)
 {
     lo->nr_ops[op]++;
+    if (lo->xs_us) {
+        g_usleep(lo->xs_us);
+    }
     if (lo->record) {
         g_string_append_printf(lo->record, "%s %s\n", lo_op_names[op], path);
     }

@@ -76,6 +76,7 @@ struct XenLoopback {
     unsigned int nr_ops[LO_XS_OPS];
     GString *record;            /* of these operations, if they are recorded */
     int xs_fails[LO_XS_CAN_FAIL];  /* errno of those that fail */
+    unsigned int xs_us;         /* that each takes */
     uint64_t param[MAX_PARAMS];
     bool param_fails[MAX_PARAMS];
     NotifierList callback_notifiers;

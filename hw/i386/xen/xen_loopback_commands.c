@@ -217,6 +217,19 @@ static void cmd_race_write_nth(char **w, GString *result, Error **errp)
     add_race_write(atoi(w[0]) - 1, 1, w[1], errp);
 }
 
+/* Nothing more happens when QEMU looks */
+static void cmd_race_end(char **w, GString *result, Error **errp)
+{
+    LoRaceWrite *r;
+
+    while ((r = g_queue_pop_head(&lo->race_writes))) {
+        g_free(r->trigger);
+        g_free(r->path);
+        g_free(r->value);
+        g_free(r);
+    }
+}
+
 /* So many writes of the guest, before QEMU hears of the first */
 static void cmd_flood(char **w, GString *result, Error **errp)
 {
@@ -353,6 +366,12 @@ static void cmd_xs_fail(char **w, GString *result, Error **errp)
     }
 }
 
+/* Make each of them take so many us */
+static void cmd_xs_slow(char **w, GString *result, Error **errp)
+{
+    lo->xs_us = atoi(w[0]);
+}
+
 /* What QEMU has asked of xenstore so far: "open=1 watch=5 ..." */
 static void cmd_ops(char **w, GString *result, Error **errp)
 {
@@ -405,9 +424,7 @@ static void cmd_port_writes(char **w, GString *result, Error **errp)
     g_string_append_printf(result, "ns=%" PRId64, get_clock() - start);
     cmd_ops(NULL, result, NULL);
     /* what is left of the races is not for what comes after the writes */
-    for (GList *l = lo->race_writes.head; l; l = l->next) {
-        ((LoRaceWrite *)l->data)->left = 0;
-    }
+    cmd_race_end(NULL, result, NULL);
 }
 
 /* "1" while the test, which is the vCPU, must not go on */
@@ -450,6 +467,7 @@ static const struct {
     { "unplug", 2, cmd_unplug },
     { "race-write", 2, cmd_race_write },
     { "race-write-nth", 2, cmd_race_write_nth },
+    { "race-end", 0, cmd_race_end },
     { "flood", 2, cmd_flood },
     { "guest-watch", 2, cmd_guest_watch },
     { "guest-events", 0, cmd_guest_events },
@@ -461,6 +479,7 @@ static const struct {
     { "grant-frames", 1, cmd_grant_frames },
     { "grant-fail", 1, cmd_grant_fail },
     { "xs-fail", 2, cmd_xs_fail },
+    { "xs-slow", 1, cmd_xs_slow },
     { "ops", 0, cmd_ops },
     { "record", 1, cmd_record },
     { "port-writes", 2, cmd_port_writes },
