@@ -37,7 +37,7 @@
 #define QDISKS      "/local/domain/0/backend/qdisk/7/"
 
 #define TIMEOUT_MS  10000
-#define POLL_US     500
+#define POLL_US     200
 
 /* --- files of a test ------------------------------------------------------ */
 
@@ -70,10 +70,28 @@ char *qxen_temp_disk(void)
 
 /* --- waiting ------------------------------------------------------------- */
 
+void (*qxen_turn)(bool wait);
+
+static void turn(bool wait)
+{
+    if (qxen_turn) {
+        qxen_turn(wait);
+    }
+}
+
+void qxen_pause(void)
+{
+    if (qxen_turn) {
+        qxen_turn(true);
+    } else {
+        g_usleep(POLL_US);
+    }
+}
+
 /* Pause a little; returns false if @start was too long ago */
 static bool pause_since(int64_t start)
 {
-    g_usleep(POLL_US);
+    qxen_pause();
     return g_get_monotonic_time() - start < TIMEOUT_MS * 1000;
 }
 
@@ -107,11 +125,14 @@ bool qxen_try(QXenGuest *g, const char *fmt, ...)
     g_autofree char *command = NULL;
     g_autofree char *result = NULL;
     va_list ap;
+    bool ok;
 
     va_start(ap, fmt);
     command = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    return run(g, command, &result);
+    ok = run(g, command, &result);
+    turn(false);
+    return ok;
 }
 
 static char *must_run(QXenGuest *g, const char *command)
@@ -133,6 +154,7 @@ void qxen_cmd(QXenGuest *g, const char *fmt, ...)
     command = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     g_free(must_run(g, command));
+    turn(false);
 }
 
 char *qxen_ask(QXenGuest *g, const char *fmt, ...)
@@ -233,9 +255,52 @@ static void pool_put(QXenPool *pool, uint32_t number)
     g_queue_push_tail(&pool->returned, GUINT_TO_POINTER(number));
 }
 
-QXenGuest *qxen_machine_start(const char *fmt, ...)
+static void own_all(QXenGuest *g)
+{
+    g_queue_clear(&g->frames.returned);
+    g_queue_clear(&g->refs.returned);
+    g_queue_clear(&g->ports.returned);
+    pool_init(&g->frames, FIRST_FRAME, END_FRAME);
+    pool_init(&g->refs, FIRST_REF, QXEN_GRANTS);
+    pool_init(&g->ports, 1, PORTS);
+}
+
+QXenGuest *qxen_guest_new(void)
 {
     QXenGuest *g = g_new0(QXenGuest, 1);
+
+    g->bios = qxen_temp_file("bios", 64 * 1024);
+    g->taken_over = g_byte_array_new();
+    own_all(g);
+    return g;
+}
+
+void qxen_guest_forget(QXenGuest *g)
+{
+    own_all(g);
+    qtest_memset(g->qts, GRANT_TABLE, 0,
+                 QXEN_GRANTS * sizeof(grant_entry_v1_t));
+}
+
+char *qxen_guest_args(QXenGuest *g)
+{
+    return g_strdup_printf(
+        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
+        "-object memory-backend-memfd,id=ram,size=64M,share=on "
+        "-device xen-loopback -device xen-platform,addr=%d ",
+        g->bios, QXEN_PLATFORM_SLOT);
+}
+
+void qxen_guest_start(QXenGuest *g, QTestState *qts)
+{
+    g->qts = qts;
+    g->at_start = qxen_open(g);
+}
+
+QXenGuest *qxen_machine_start(const char *fmt, ...)
+{
+    QXenGuest *g = qxen_guest_new();
+    g_autofree char *machine = qxen_guest_args(g);
     g_autofree char *args = NULL;
     va_list ap;
 
@@ -243,19 +308,10 @@ QXenGuest *qxen_machine_start(const char *fmt, ...)
     args = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     g->log = qxen_temp_file("log", 0);
-    g->bios = qxen_temp_file("bios", 64 * 1024);
     g->disk = qxen_temp_disk();
-    g->qts = qtest_initf(
-        "-machine pc,memory-backend=ram -m 64 -nodefaults -bios %s "
-        "-object memory-backend-memfd,id=ram,size=64M,share=on "
-        "-device xen-loopback -device xen-platform,addr=%d "
-        "-blockdev driver=file,filename=%s,node-name=disk %s 2>%s",
-        g->bios, QXEN_PLATFORM_SLOT, g->disk, args, g->log);
-    g->taken_over = g_byte_array_new();
-    pool_init(&g->frames, FIRST_FRAME, END_FRAME);
-    pool_init(&g->refs, FIRST_REF, QXEN_GRANTS);
-    pool_init(&g->ports, 1, PORTS);
-    g->at_start = qxen_open(g);
+    qxen_guest_start(g, qtest_initf(
+        "%s -blockdev driver=file,filename=%s,node-name=disk %s 2>%s",
+        machine, g->disk, args, g->log));
     return g;
 }
 
@@ -294,7 +350,7 @@ bool qxen_vcpu_held(QTestState *qts)
 void qxen_await_vcpu(QTestState *qts)
 {
     while (qxen_vcpu_held(qts)) {
-        /* each time QEMU's main loop has had a turn */
+        turn(true); /* another process has had one */
     }
 }
 
@@ -387,15 +443,29 @@ uint32_t qxen_grant(QXenGuest *g, uint64_t addr, uint16_t domid, bool readonly)
     return ref;
 }
 
+static grant_entry_v1_t from_le(grant_entry_v1_t e)
+{
+    return (grant_entry_v1_t) {
+        .flags = le16_to_cpu(e.flags), .domid = le16_to_cpu(e.domid),
+        .frame = le32_to_cpu(e.frame),
+    };
+}
+
+grant_entry_v1_t qxen_grant_read(QXenGuest *g, uint32_t ref)
+{
+    grant_entry_v1_t entry;
+
+    qtest_bufread(g->qts, grant_entry(ref), &entry, sizeof(entry));
+    return from_le(entry);
+}
+
 grant_entry_v1_t *qxen_grant_table(QXenGuest *g)
 {
     grant_entry_v1_t *table = g_new(grant_entry_v1_t, QXEN_GRANTS);
 
     qtest_bufread(g->qts, GRANT_TABLE, table, QXEN_GRANTS * sizeof(*table));
     for (unsigned int ref = 0; ref < QXEN_GRANTS; ref++) {
-        table[ref].flags = le16_to_cpu(table[ref].flags);
-        table[ref].domid = le16_to_cpu(table[ref].domid);
-        table[ref].frame = le32_to_cpu(table[ref].frame);
+        table[ref] = from_le(table[ref]);
     }
     return table;
 }

@@ -46,7 +46,8 @@ typedef struct QXenOpen {
 /* The guest: its memory, its grant table, its event channels */
 typedef struct QXenGuest {
     QTestState *qts;
-    char *log, *bios, *disk;    /* files: what QEMU says, zeros, a disk */
+    char *bios;                 /* file of zeros */
+    char *log, *disk;           /* files: what QEMU says, a disk */
     QXenOpen at_start;          /* before the guest did anything */
     QXenPool frames, refs, ports;
     GByteArray *taken_over;     /* what the OS has in the firmware's pages */
@@ -142,7 +143,57 @@ char *qxen_temp_file(const char *name, size_t size);
  */
 char *qxen_temp_disk(void);
 
+/* --- waiting ------------------------------------------------------------- */
+
+/*
+ * How QEMU's main loop has a turn where QEMU is this process: after a command,
+ * or with @wait because the test waits for something, and time may pass.  NULL
+ * where QEMU is another process.
+ */
+extern void (*qxen_turn)(bool wait);
+
+/**
+ * qxen_pause:
+ *
+ * Wait a little, for QEMU to do something.
+ */
+void qxen_pause(void);
+
 /* --- the guest ----------------------------------------------------------- */
+
+/**
+ * qxen_guest_new:
+ *
+ * For a QEMU that is not started by qxen_machine_start().
+ *
+ * Returns: a guest without one, for qxen_guest_args() and qxen_guest_start()
+ */
+QXenGuest *qxen_guest_new(void);
+
+/**
+ * qxen_guest_args:
+ * @g: the guest
+ *
+ * Returns: arguments of a QEMU that has xen-loopback, xen-platform and an empty
+ * BIOS; g_free() them
+ */
+char *qxen_guest_args(QXenGuest *g);
+
+/**
+ * qxen_guest_start:
+ * @g: the guest
+ * @qts: the QEMU with those arguments
+ */
+void qxen_guest_start(QXenGuest *g, QTestState *qts);
+
+/**
+ * qxen_guest_forget:
+ * @g: the guest
+ *
+ * Nothing is granted any more, and all pages, references and ports are given
+ * away anew, from the first.
+ */
+void qxen_guest_forget(QXenGuest *g);
 
 /**
  * qxen_machine_start:
@@ -333,6 +384,15 @@ uint32_t qxen_grant(QXenGuest *g, uint64_t addr, uint16_t domid, bool readonly);
  * Write an entry of the grant table, as a guest may do it at any time.
  */
 void qxen_grant_write(QXenGuest *g, uint32_t ref, grant_entry_v1_t entry);
+
+/**
+ * qxen_grant_read:
+ * @g: the guest
+ * @ref: reference of a grant
+ *
+ * Returns: the entry of the grant table
+ */
+grant_entry_v1_t qxen_grant_read(QXenGuest *g, uint32_t ref);
 
 /**
  * qxen_grant_table:

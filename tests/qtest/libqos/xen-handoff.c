@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qobject/qnum.h"
 #include "qobject/qstring.h"
+#include "xen-frontend.h"
 #include "xen-handoff.h"
 
 /* The member "return" of @rsp, which is given up */
@@ -69,8 +70,12 @@ void qxen_handoff_await(QTestState *qts)
 {
     g_autofree char *state = NULL;
 
-    do {
+    state = qxen_handoff_string(qts, "state");
+    while (!strcmp(state, "handing-off")) {
+        if (qxen_turn) {
+            qxen_turn(true);
+        }
         g_free(state);
         state = qxen_handoff_string(qts, "state");
-    } while (!strcmp(state, "handing-off"));
+    }
 }
