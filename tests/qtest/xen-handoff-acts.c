@@ -376,8 +376,12 @@ static void look_now(Fuzz *f)
     QDict *info;
     Told *is = &f->is;
 
-    qxen_handoff_await(f->qts);
     info = qxen_handoff_query(f->qts);
+    if (!strcmp(qdict_get_str(info, "state"), "handing-off")) {
+        qobject_unref(info);
+        qxen_handoff_await(f->qts);
+        info = qxen_handoff_query(f->qts);
+    }
     g_free(is->state);
     g_free(is->announcement);
     is->state = g_strdup(qdict_get_str(info, "state"));
@@ -1479,6 +1483,25 @@ char *fuzz_args(Fuzz *f)
     return g_strconcat(machine, devices, NULL);
 }
 
+/* Of the table of a guest that has not run yet, the toolstack has a part */
+static void grant(Fuzz *f, uint32_t ref)
+{
+    qxen_grant_write(f->g, ref, (grant_entry_v1_t) {
+        .flags = GTF_permit_access, .frame = 0xfe000 + ref,
+    });
+}
+
+static void renew(Fuzz *f)
+{
+    qxen_guest_forget(f->g);
+    g_array_set_size(f->kept, 0);
+    for (uint32_t ref = 0; ref < TOOLSTACK; ref++) {
+        grant(f, ref);
+        keep_grant(f, ref);
+    }
+    reset(f);
+}
+
 void fuzz_start(Fuzz *f, QTestState *qts)
 {
     if (qts) {
@@ -1500,9 +1523,12 @@ void fuzz_start(Fuzz *f, QTestState *qts)
             remember(f, d);
         }
     }
+    f->param = "0";
+    f->grant_version = 1;
+    f->grant_frames = ALL_FRAMES;
+    renew(f);
 }
 
-/* A guest that has not run yet, and of whose table the toolstack has a part */
 static void begin(Fuzz *f, Draw *r)
 {
     static const unsigned int os_devices[] = {
@@ -1511,25 +1537,12 @@ static void begin(Fuzz *f, Draw *r)
 
     f->tame = percent(r, 25);
     f->os_device = one_of(r, os_devices);
-    f->param = "0";
-    f->grant_version = 1;
-    f->grant_frames = ALL_FRAMES;
     f->os_since = 0;
     for (unsigned int i = 0; i < FIRST_REMOTE; i++) {
         f->device[i].trusted = true;
     }
-    qxen_guest_forget(f->g);
-    for (uint32_t ref = 0; ref < FIRST_GRANT; ref++) {
-        if (ref == TOOLSTACK) {
-            /* what is there before the guest runs stays, at any reference */
-            reset(f);
-        }
-        qxen_grant_write(f->g, ref, (grant_entry_v1_t) {
-            .flags = GTF_permit_access, .frame = 0xfe000 + ref,
-        });
-        if (ref < TOOLSTACK) {
-            keep_grant(f, ref);
-        }
+    for (uint32_t ref = TOOLSTACK; ref < FIRST_GRANT; ref++) {
+        grant(f, ref);
     }
     for (unsigned int i = 0; i < ARRAY_SIZE(f->blank); i++) {
         f->blank[i] = qxen_page_new(f->g, 0, false);
@@ -1572,6 +1585,42 @@ static void remove_nonsense(Fuzz *f)
     }
 }
 
+static bool is_fresh(Fuzz *f, const Device *d)
+{
+    g_autofree char *want = g_strjoinv(" ", d->keys);
+    g_autofree char *has = NULL;
+    g_auto(GStrv) keys = NULL;
+
+    if (!qxen_exists(f->g, d->frontend) ||
+        qxen_state(f->g, d->backend) != XenbusStateInitWait) {
+        return false;
+    }
+    keys = qxen_ls(f->g, d->frontend);
+    has = g_strjoinv(" ", keys);
+    if (strcmp(has, want)) {
+        return false;
+    }
+    for (unsigned int i = 0; d->keys[i]; i++) {
+        g_autofree char *value = read_key(f, d->frontend, d->keys[i]);
+
+        if (g_strcmp0(value, d->values[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool close_all(Fuzz *f)
+{
+    bool closed = true;
+
+    for (unsigned int i = 0; i < FIRST_REMOTE; i++) {
+        closed &= is_fresh(f, &f->device[i]) ||
+                  close_device(f, &f->device[i], 1000);
+    }
+    return closed;
+}
+
 static bool is_as_before(Fuzz *f, QXenOpen *is)
 {
     *is = qxen_open(f->g);
@@ -1604,20 +1653,20 @@ static void end(Fuzz *f)
         }
     }
     remove_nonsense(f);
+    f->grant_version = 1;
+    f->grant_frames = ALL_FRAMES;
     qxen_cmd(f->g, "grant-version 1");
     qxen_cmd(f->g, "grant-frames %zu", ALL_FRAMES);
-    reset(f);
-    g_array_set_size(f->kept, 0);
     until = g_get_monotonic_time() + SETTLE_MS * 1000;
+    while (!close_all(f) && g_get_monotonic_time() < until) {
+        qxen_pause();
+    }
+    renew(f);
     do {
-        bool closed = true;
-
-        for (unsigned int i = 0; i < FIRST_REMOTE; i++) {
-            closed &= close_device(f, &f->device[i], 1000);
-        }
-        if (closed && is_as_before(f, &is)) {
+        if (is_as_before(f, &is)) {
             return;
         }
+        qxen_pause();
     } while (g_get_monotonic_time() < until);
     is_as_before(f, &is);
     g_error("left over: maps=%u ports=%u watches=%u handles=%u, at the start: "

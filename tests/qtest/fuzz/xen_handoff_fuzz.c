@@ -23,7 +23,9 @@
 #include "qapi/qmp-registry.h"
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
+#include "exec/memory.h"
 #include "monitor/monitor-internal.h"
+#include "system/runstate.h"
 #include "tests/qtest/libqos/xen-frontend.h"
 #include "tests/qtest/xen-handoff-acts.h"
 #include "fuzz.h"
@@ -31,7 +33,7 @@
 #define TICK_NS    1000                 /* that reading the clock takes */
 #define IDLE_NS    (100 * SCALE_MS)     /* when nothing is going to happen */
 #define LOG_MAX    (1024 * 1024)        /* what the device promises */
-#define RCU_ROUNDS 64   /* after so many, wait for what RCU has to free */
+#define RCU_ROUNDS 256   /* after so many, wait for what RCU has to free */
 
 /* The linker's names: what is called in place of a function, and that one */
 #define WRAPPER(type, name, ...) type __wrap_##name(__VA_ARGS__)
@@ -138,9 +140,13 @@ QDict *__wrap_qtest_qmp(QTestState *s, const char *fmt, ...)
     return response;
 }
 
+/* Address spaces are laid out anew once, not for each device that is reset */
 void __wrap_qtest_system_reset(QTestState *s)
 {
-    fuzz_reset(s);
+    memory_region_transaction_begin();
+    qemu_system_reset(SHUTDOWN_CAUSE_GUEST_RESET);
+    memory_region_transaction_commit();
+    main_loop_wait(true);
 }
 
 /* --- the targets ---------------------------------------------------------- */
