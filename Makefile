@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 SECONDS = 600
+EXECUTIONS = 100000
 N = 50
 help:
 	@echo "make build        fetch QEMU's source, add the overlay, build build/qemu-system-x86_64"
@@ -12,6 +13,7 @@ help:
 	@echo "make test-quick   unit tests, qtests and some rounds of fuzz, no Xen"
 	@echo "make test-asan    test-quick on a QEMU built with ASan and UBSan: any report fails"
 	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
+	@echo "make fuzz-deep    libFuzzer in QEMU's own process, EXECUTIONS=100000; KEEP=1: keep what it finds"
 	@echo "make bench        how long a handoff takes: tables, plots, build/bench/report.json"
 	@echo "make coverage     which lines of the device the tests without Xen do not reach"
 	@echo "make check        style and documents: before a commit"
@@ -63,6 +65,9 @@ test-asan: bios-test
 fuzz: build
 	@cd build/qemu/build && QTEST_QEMU_BINARY=./qemu-system-x86_64 \
 		tests/qtest/xen-handoff-fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+fuzz-deep:
+	@scripts/build.sh fuzz
+	@python3 scripts/fuzz.py $(EXECUTIONS) $(if $(KEEP),keep)
 bench: lab
 	@scripts/bios.sh dma
 	@scripts/install.sh gnuplot-nox
@@ -88,5 +93,5 @@ test-deb: lab
 clean:
 	@scripts/clean.sh
 endif
-.PHONY: help build bios bios-test lab labs demo test test-xen test-kvm test-soak test-quick test-asan fuzz bench coverage check \
+.PHONY: help build bios bios-test lab labs demo test test-xen test-kvm test-soak test-quick test-asan fuzz fuzz-deep bench coverage check \
 	deb test-deb edit refresh series check-series clean

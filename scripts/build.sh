@@ -1,9 +1,10 @@
 #!/bin/sh
-# build.sh [asan|coverage|deb|source]: build QEMU with the overlay: newest 10.0.x source of
+# build.sh [asan|coverage|fuzz|deb|source]: build QEMU with the overlay: newest 10.0.x source of
 # Debian's, fetched and verified by apt, our patches and files on top.  One binary is the
 # device model under test and the outer machine of the lab; asan and coverage are for the
-# tests without Xen only, deb is what the package has, each in its own directory; source ends
-# before anything is configured.  Everything is kept in the cache; build/ only gets links.
+# tests without Xen only, fuzz is QEMU and a fuzzer in one program, deb is what the package
+# has, each in its own directory; source ends before anything is configured.  Everything is
+# kept in the cache; build/ only gets links.
 # QEMU_TREE=DIR builds that tree instead, with our series as series/ has them for a newer QEMU.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -20,8 +21,9 @@ TARGETS="qemu-system-x86_64 tests/unit/test-xs-node tests/unit/test-xen-operatio
 
 # variant NAME: what is built where.  Optimizing less builds faster.  asan: -g1 for line
 # numbers in stacks; gcc's UBSan has no log_path of its own when it shares libasan's runtime.
-# coverage: only our files are counted, so that QEMU exits as fast as ever.  deb: as
-# debian/rules has it for qemu-system-xen, plus dpkg's flag that is not QEMU's default
+# coverage: only our files are counted, so that QEMU exits as fast as ever.  fuzz: as QEMU's
+# scripts/oss-fuzz/build.sh has it, and our files' lines are counted.  deb: as debian/rules has
+# it for qemu-system-xen, plus dpkg's flag that is not QEMU's default
 variant() {
     case $1 in
         plain | source) dir=build ;;
@@ -31,6 +33,12 @@ variant() {
         coverage) dir=build-coverage
             CONFIGURE="$CONFIGURE --enable-gcov -Doptimization=0
                 --extra-cflags=-fprofile-filter-files=hw/.*/xen.*handoff" ;;
+        fuzz) dir=build-fuzz TARGETS=qemu-fuzz-x86_64 PACKAGES="$PACKAGES clang llvm libclang-rt-dev"
+            CONFIGURE="$CONFIGURE --cc=clang --cxx=clang++ --enable-fuzzing --enable-asan --enable-ubsan
+                --disable-tcg --without-default-devices --with-devices-x86_64=fuzz
+                --extra-cflags=-g1 --extra-cflags=-fprofile-instr-generate
+                --extra-cflags=-fcoverage-mapping --extra-cflags=-fprofile-list=$TOP/scripts/fuzz-files
+                --extra-ldflags=-fprofile-instr-generate" ;;
         deb) dir=build-deb TARGETS=qemu-system-i386
             PACKAGES="$PACKAGES libusb-1.0-0-dev libjpeg-dev libspice-server-dev libcap-ng-dev"
             CONFIGURE="--python=/usr/bin/python3 --target-list=i386-softmmu
@@ -44,8 +52,13 @@ variant() {
                 --enable-xen --enable-xen-pci-passthrough --disable-tcg --disable-kvm
                 --audio-drv-list= --enable-libusb --enable-pixman --enable-vnc
                 --enable-vnc-jpeg --enable-spice --enable-virtfs --enable-attr --enable-cap-ng" ;;
-        *) die "no variant $1; usage: scripts/build.sh [asan|coverage|deb|source]" ;;
+        *) die "no variant $1; usage: scripts/build.sh [asan|coverage|fuzz|deb|source]" ;;
     esac
+}
+
+# same OURS QEMUS: a file of QEMU's tree is one of ours
+same() {
+    cmp -s "$TOP/$1" "$tree/qemu/$2" || cp "$TOP/$1" "$tree/qemu/$2"
 }
 
 configure() {
@@ -60,7 +73,7 @@ configure() {
     echo "$wanted" >"$b/configured"
 }
 
-[ $# -le 1 ] || die "usage: scripts/build.sh [asan|coverage|deb|source]"
+[ $# -le 1 ] || die "usage: scripts/build.sh [asan|coverage|fuzz|deb|source]"
 variant "${1:-plain}"
 need_space 500
 mkdir -p "$CACHE/log"
@@ -85,6 +98,10 @@ mkdir -p "$TOP/build"
 ln -sfn "$tree/qemu" "$TOP/build/qemu"
 [ "${1:-}" != source ] || { say "build/qemu is what patches and overlay make of QEMU ${version#*:}"; exit 0; }
 [ "$dir" != build-deb ] || cp "$TOP/packaging/devices.mak" "$tree/qemu/configs/devices/i386-softmmu/xen-fw-handoff.mak"
+[ "$dir" != build-fuzz ] || {
+    same scripts/fuzz-devices.mak configs/devices/x86_64-softmmu/fuzz.mak
+    same scripts/fuzz-files scripts/oss-fuzz/instrumentation-filter-template
+}
 configure
 # shellcheck disable=SC2086
 logged "building" "$CACHE/log/build.log" ninja -C "$b" $TARGETS

@@ -37,6 +37,7 @@ REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
 FUZZ = 'tests/qtest/xen-handoff-fuzz'
 # the same on every machine; to find something new there is make fuzz
 ROUNDS = 25
+CORPUS = TOP / 'tests' / 'corpus'   # of make fuzz-deep
 HANGS = 1200        # seconds; an act that hangs, the fuzzer itself ends sooner
 sys.path.insert(0, str(TOP / 'tests' / 'xen'))
 
@@ -87,11 +88,10 @@ def program(build, env, name, *args):
 
 
 @contextlib.contextmanager
-def fuzz(build, env, rounds):
+def fuzz(build, env, *args):
     """Fuzz on one core while the caller uses the other."""
     with tempfile.TemporaryFile('w+', errors='replace') as out, \
-            subprocess.Popen([FUZZ, '--seed', '1', '--rounds', str(rounds)],
-                             cwd=build, env=env, stdout=out,
+            subprocess.Popen([FUZZ, *args], cwd=build, env=env, stdout=out,
                              stderr=out) as process:
         try:
             yield
@@ -133,11 +133,13 @@ def quick(variant, rounds):
     if variant == 'asan':
         shutil.rmtree(REPORTS, ignore_errors=True)
         REPORTS.mkdir(parents=True)
-    with fuzz(build, env, rounds):
+    with fuzz(build, env, '--seed', '1', '--rounds', str(rounds)):
         for test in UNIT:
             program(build, env, f'tests/unit/{test}')
         for test in QTESTS:
             program(build, env, f'tests/qtest/{test}')
+        with fuzz(build, env, '--replay', CORPUS):
+            pass
         # SeaBIOS's; it never frees what a backend may have
         leaky = {**os.environ, 'ASAN_OPTIONS': 'detect_leaks=0'}
         for args in [], ['--fuzz', '--seed', '1', '--rounds', str(8 * rounds)]:
