@@ -1252,9 +1252,3 @@ def ovmf_naive_without(facts):
     yield from chk.firmware_connected(facts, [XVDE])
     yield ('without the device the OS loses the disk it was booted from',
            facts['devices'].get(XVDE, {}).get('works'), False)
-
-
-@without
-def ovmf_half_without(facts):
-    yield ('without the device rings are mapped at Linux\'s first line',
-           bool(facts['snapshots']['first-line']['firmware_mapped']), True)
