@@ -43,6 +43,7 @@ ASKED = 200         # so often
 WRITES = 250        # of the guest, from one question to the next
 PATIENCE = 20000    # writes of the guest, for one answer
 GROWTH = 4096       # KiB, from the 1000th write on
+XENSTOREDS = 'xenstored', 'oxenstored'
 
 DOM0, GUEST = 0, 7
 # xen/io/xs_wire.h
@@ -163,9 +164,9 @@ class Xenstore:
         assert kind != ERROR, f'{strings}: {body}'
         return body
 
-    async def give(self, path, value, owner):
+    async def give(self, path, value, owner, guest=GUEST):
         """A node as libxl makes it."""
-        other = GUEST if owner == DOM0 else DOM0
+        other = guest if owner == DOM0 else DOM0
         await self.do(WRITE, path, value)
         await self.do(SET_PERMS, path, f'n{owner}', f'r{other}')
 
@@ -210,6 +211,7 @@ class Rig:
         self.xenstored = xenstored
         self.env = {**os.environ, 'XENSTORED_RUNDIR': str(self.rundir)}
         stack.callback(self.show)
+        (self.rundir / 'bios').write_bytes(bytes(65536))
         self.ring = Ring(self.rundir)
         self.xs, self.qmp = Xenstore(), QMPClient()
 
@@ -242,20 +244,24 @@ class Rig:
         await self.xs.connect(d / 'socket', daemon)
         return daemon
 
-    async def start_qemu(self, device):
+    def start_model(self, domid, options):
+        """A guest's QEMU, with OPTIONS."""
         d = self.rundir
-        (d / 'bios').write_bytes(bytes(65536))
         args = ('-accel qtest -machine pc,memory-backend=ram -m 64 -nodefaults'
                 ' -object memory-backend-memfd,id=ram,size=64M,share=on'
-                f' -display none -bios {d}/bios -qmp unix:{d}/qmp'
-                f' -qtest unix:{d}/qtest,server=on,wait=off'
+                f' -display none -bios {d}/bios'
+                f' -qtest unix:{d}/qtest-{domid},server=on,wait=off'
                 ' -qtest-log /dev/null'
-                ' -device xen-loopback,real-xenstore=on'
-                f' {"-device xen-fw-handoff,id=handoff" if device else ""}'
-                ' -device xen-platform,addr=4')
-        await self.qmp.start_server(str(d / 'qmp'))
-        self.qemu = self.start([QEMU / 'build/qemu-system-x86_64',
-                                *args.split()], 'qemu')
+                f' -device xen-loopback,real-xenstore=on,domid={domid}'
+                f' -device xen-platform,addr=4 {options}')
+        return self.start([QEMU / 'build/qemu-system-x86_64', *args.split()],
+                          f'qemu-{domid}')
+
+    async def start_qemu(self, device):
+        qmp = self.rundir / 'qmp'
+        await self.qmp.start_server(str(qmp))
+        self.qemu = self.start_model(GUEST, f'-qmp unix:{qmp}' + (
+            ' -device xen-fw-handoff,id=handoff' if device else ''))
         await self.qmp.accept()
 
     def rss(self):
@@ -275,9 +281,9 @@ class Rig:
     async def get(self, name):
         return (await self.ask('query-xen-fw-handoff'))[name]
 
-    async def announce(self):
+    async def announce(self, domid=GUEST):
         reader, writer = await asyncio.open_unix_connection(
-            self.rundir / 'qtest')
+            self.rundir / f'qtest-{domid}')
         writer.write(b'outw 0x12 0x3\n')    # as Linux
         assert (await reader.readline()).strip() == b'OK'
         writer.close()
@@ -366,30 +372,35 @@ async def run(xenstored, case, shim, seconds, report):
             await rig.qmp.disconnect()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--seconds', type=int, default=0)
-    parser.add_argument('--xenstored', choices=['xenstored', 'oxenstored'])
-    parser.add_argument('case', nargs='*', help=f'among {" ".join(CASES)}')
-    args = parser.parse_args()
-    count, failed = itertools.count(1), 0
-
+def each_xenstored(wanted):
+    """The one that is @wanted, or both, each with the shim to be preloaded."""
     with tempfile.TemporaryDirectory() as work:
         shim = f'{work}/shim.so'
         subprocess.run(['gcc', '-O2', '-Wall', '-shared', '-fPIC', '-o', shim,
                         HERE / 'shim.c', '-ldl'], check=True)
-        for xenstored in ([args.xenstored] if args.xenstored else
-                          ['xenstored', 'oxenstored']):
-            for case in args.case or CASES:
-                if (xenstored, case) == ('xenstored', 'names'):
-                    continue    # 2 KB are all that it has for a node's names
-                def report(ok, text, detail=''):
-                    nonlocal failed
-                    failed += not ok
-                    print(f'{"ok" if ok else "not ok"} {next(count)} '
-                          f'{xenstored}, {case}: {text}{detail}', flush=True)
-                asyncio.run(asyncio.wait_for(
-                    run(xenstored, case, shim, args.seconds, report), 120))
+        for xenstored in [wanted] if wanted else XENSTOREDS:
+            yield xenstored, shim
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--seconds', type=int, default=0)
+    parser.add_argument('--xenstored', choices=XENSTOREDS)
+    parser.add_argument('case', nargs='*', help=f'among {" ".join(CASES)}')
+    args = parser.parse_args()
+    count, failed = itertools.count(1), 0
+
+    for xenstored, shim in each_xenstored(args.xenstored):
+        for case in args.case or CASES:
+            if (xenstored, case) == ('xenstored', 'names'):
+                continue    # 2 KB are all that it has for a node's names
+            def report(ok, text, detail=''):
+                nonlocal failed
+                failed += not ok
+                print(f'{"ok" if ok else "not ok"} {next(count)} '
+                      f'{xenstored}, {case}: {text}{detail}', flush=True)
+            asyncio.run(asyncio.wait_for(
+                run(xenstored, case, shim, args.seconds, report), 120))
     print(f'1..{next(count) - 1}')
     return 1 if failed else 0
 

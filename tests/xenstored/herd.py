@@ -18,18 +18,17 @@ SPDX-License-Identifier: GPL-2.0-or-later
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
-import os
 from pathlib import Path
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from flood import DOM0, HERE, QEMU, READ, Rig, SET_PERMS, WATCH, WRITE  # noqa: E402,E501
+from flood import (DOM0, READ, Rig, WATCH, WRITE, XENSTOREDS,  # noqa: E402
+                   each_xenstored)
 
 FIRST = 10          # domain
 DEVICES = 'vbd/51712', 'vbd/51728', 'vif/0'
@@ -52,11 +51,9 @@ def node(domid):
 
 
 class Herd(Rig):
-    def __init__(self, stack, xenstored, size, device):
+    def __init__(self, stack, xenstored, size):
         super().__init__(stack, xenstored)
-        self.size, self.device = size, device
         self.domids = range(FIRST, FIRST + size)
-        (self.rundir / 'bios').write_bytes(bytes(65536))
         self.told = {}              # {path: event}
 
     def show(self):
@@ -65,38 +62,20 @@ class Herd(Rig):
 
     async def make(self, domid):
         """As libxl does."""
+        give = functools.partial(self.xs.give, guest=domid)
         for path in '', '/device', '/device/vbd', '/device/vif':
-            await self.xs.give(f'/local/domain/{domid}{path}', '', DOM0)
+            await give(f'/local/domain/{domid}{path}', '', DOM0)
         for device in DEVICES:
             front, back = frontend(domid, device), backend(domid, device)
-            await self.give(domid, front, '', domid)
-            await self.give(domid, back, '', DOM0)
-            await self.give(domid, f'{front}/backend', back, domid)
-            await self.give(domid, f'{front}/backend-id', '0', domid)
-            await self.give(domid, f'{front}/state', '1', domid)
-            await self.give(domid, f'{back}/frontend', front, DOM0)
-            await self.give(domid, f'{back}/online', '1', DOM0)
-            await self.give(domid, f'{back}/state', '2', DOM0)
-            await self.give(domid, f'/libxl/{domid}/device/{device}/backend',
-                            back, DOM0)
-
-    async def give(self, domid, path, value, owner):
-        other = domid if owner == DOM0 else DOM0
-        await self.xs.do(WRITE, path, value)
-        await self.xs.do(SET_PERMS, path, f'n{owner}', f'r{other}')
-
-    def start_one(self, domid):
-        d = self.rundir
-        self.start([QEMU / 'build/qemu-system-x86_64', *(
-            '-accel qtest -machine pc,memory-backend=ram -m 64 -nodefaults'
-            ' -object memory-backend-memfd,id=ram,size=64M,share=on'
-            f' -display none -bios {d}/bios'
-            f' -qtest unix:{d}/qtest-{domid},server=on,wait=off'
-            ' -qtest-log /dev/null'
-            f' -device xen-loopback,real-xenstore=on,domid={domid}'
-            ' -device xen-platform,addr=4'
-            + (' -device xen-fw-handoff,timeout-ms=60000' if self.device
-               else '')).split()], f'qemu-{domid}')
+            await give(front, '', domid)
+            await give(back, '', DOM0)
+            await give(f'{front}/backend', back, domid)
+            await give(f'{front}/backend-id', '0', domid)
+            await give(f'{front}/state', '1', domid)
+            await give(f'{back}/frontend', front, DOM0)
+            await give(f'{back}/online', '1', DOM0)
+            await give(f'{back}/state', '2', DOM0)
+            await give(f'/libxl/{domid}/device/{device}/backend', back, DOM0)
 
     async def become(self, state):
         """All devices say that."""
@@ -134,23 +113,14 @@ class Herd(Rig):
         for domid in self.domids:
             for device in DEVICES:
                 front, back = frontend(domid, device), backend(domid, device)
-                for key, value in FIRMWARE.items():
-                    await self.give(domid, f'{front}/{key}', value, domid)
-                await self.give(domid, f'{front}/state', '4', domid)
+                for key, value in {**FIRMWARE, 'state': '4'}.items():
+                    await self.xs.give(f'{front}/{key}', value, domid)
                 await self.xs.do(WRITE, f'{back}/state', '4')
                 await self.xs.do(WATCH, f'{front}/state', back)
 
-    async def announce(self):
-        writers = []
-        for domid in self.domids:
-            reader, writer = await asyncio.open_unix_connection(
-                self.rundir / f'qtest-{domid}')
-            writers.append(writer)
-        for writer in writers:
-            writer.write(b'outw 0x12 0x3\n')    # as Linux
+    async def announce_all(self):
+        await asyncio.gather(*map(self.announce, self.domids))
         await self.become('done')
-        for writer in writers:
-            writer.close()
 
     def processor_ns(self):
         """Of xenstored, which has one thread."""
@@ -174,14 +144,15 @@ async def run(xenstored, size, shim):
     figures = {'xenstored': xenstored, 'guests': size}
     for device in False, True:
         with contextlib.ExitStack() as stack:
-            herd = Herd(stack, xenstored, size, device)
+            herd = Herd(stack, xenstored, size)
             herd.daemon = await herd.start_xenstored(shim)
             await herd.xs.do(WATCH, f'/local/domain/{DOM0}/device-model',
                              'node')
             watcher = asyncio.create_task(herd.watch())
             for domid in herd.domids:
                 await herd.make(domid)
-                herd.start_one(domid)
+                herd.start_model(domid, '-device xen-fw-handoff,'
+                                 'timeout-ms=60000' if device else '')
             if device:
                 await asyncio.wait_for(herd.become('armed'), SECONDS)
             else:
@@ -194,7 +165,7 @@ async def run(xenstored, size, shim):
             if device:
                 await herd.connect()
                 ns, seconds = await asyncio.wait_for(
-                    herd.measured(herd.announce()), SECONDS)
+                    herd.measured(herd.announce_all()), SECONDS)
                 figures |= {'handoff_ms': ns / size / 1e6,
                             'all_seconds': seconds}
             watcher.cancel()
@@ -203,20 +174,14 @@ async def run(xenstored, size, shim):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--xenstored', choices=['xenstored', 'oxenstored'])
+    parser.add_argument('--xenstored', choices=XENSTOREDS)
     parser.add_argument('n', nargs='*', type=int, default=[1, 10, 100])
     args = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory() as work:
-        shim = f'{work}/shim.so'
-        subprocess.run(['gcc', '-O2', '-Wall', '-shared', '-fPIC', '-o', shim,
-                        HERE / 'shim.c', '-ldl'], check=True)
-        for xenstored in ([args.xenstored] if args.xenstored else
-                          ['xenstored', 'oxenstored']):
-            for n in args.n:
-                print(json.dumps(asyncio.run(run(xenstored, n, shim))),
-                      flush=True)
+    for xenstored, shim in each_xenstored(args.xenstored):
+        for n in args.n:
+            print(json.dumps(asyncio.run(run(xenstored, n, shim))), flush=True)
 
 
 if __name__ == '__main__':
