@@ -999,8 +999,8 @@ static void xen_fw_handoff_at_exit(Notifier *n, void *data)
     if (s->state == XEN_FW_HANDOFF_STATE_ARMED &&
         runstate_check(RUN_STATE_SHUTDOWN)) {
         xen_fw_handoff_say(&s->report,
-                           "no OS has announced itself, of the firmware's "
-                           "connections %u end with the guest",
+                           "no OS has announced itself, connections of the "
+                           "firmware that end with the guest: %u",
                            xen_fw_handoff_ledger_connections(s->ledger));
     }
 }

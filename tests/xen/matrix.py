@@ -610,8 +610,8 @@ def memtest(facts):
     yield ('the log has a last word when the guest has ended',
            [line.partition('xen-fw-handoff: ')[2] for line in facts['dm_log']
             if ': no OS ' in line],
-           ["no OS has announced itself, of the firmware's connections 1 "
-            "end with the guest"])
+           ['no OS has announced itself, connections of the firmware that '
+            'end with the guest: 1'])
 
 
 @scenario(('Backend', 'never answers, alone and beside healthy ones'))
