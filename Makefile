@@ -67,7 +67,7 @@ fuzz: build
 		tests/qtest/xen-handoff-fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 fuzz-deep:
 	@scripts/build.sh fuzz
-	@python3 scripts/fuzz.py $(EXECUTIONS) $(if $(KEEP),keep)
+	@python3 scripts/fuzz.py $(EXECUTIONS) $(if $(KEEP),--keep)
 bench: lab
 	@scripts/bios.sh dma
 	@scripts/install.sh gnuplot-nox

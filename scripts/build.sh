@@ -97,11 +97,12 @@ compose
 mkdir -p "$TOP/build"
 ln -sfn "$tree/qemu" "$TOP/build/qemu"
 [ "${1:-}" != source ] || { say "build/qemu is what patches and overlay make of QEMU ${version#*:}"; exit 0; }
-[ "$dir" != build-deb ] || cp "$TOP/packaging/devices.mak" "$tree/qemu/configs/devices/i386-softmmu/xen-fw-handoff.mak"
-[ "$dir" != build-fuzz ] || {
-    same scripts/fuzz-devices.mak configs/devices/x86_64-softmmu/fuzz.mak
-    same scripts/fuzz-files scripts/oss-fuzz/instrumentation-filter-template
-}
+case $dir in
+    build-deb) same packaging/devices.mak configs/devices/i386-softmmu/xen-fw-handoff.mak ;;
+    build-fuzz)
+        same scripts/fuzz-devices.mak configs/devices/x86_64-softmmu/fuzz.mak
+        same scripts/fuzz-files scripts/oss-fuzz/instrumentation-filter-template ;;
+esac
 configure
 # shellcheck disable=SC2086
 logged "building" "$CACHE/log/build.log" ninja -C "$b" $TARGETS

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 """Fuzz the device in QEMU's own process, guided by coverage: make fuzz-deep.
 
-fuzz.py EXECUTIONS [keep]
-
 One libFuzzer for each directory of tests/corpus, whose inputs it begins with.
-What it finds beside them stays in build/fuzz, for the next time.  With "keep"
-what is needed of all that becomes the new corpus.  Ends with how many
+What it finds beside them stays in build/fuzz, for the next time.  With
+--keep what is needed of all that becomes the new corpus.  Ends with how many
 executions there were, and which lines of the device no input has reached.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+import argparse
 from collections import defaultdict
 import os
 from pathlib import Path
@@ -115,9 +114,13 @@ def report(runs):
 
 
 def main():
-    executions = int(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('executions', type=int, help='of all targets together')
+    parser.add_argument('--keep', action='store_true',
+                        help='what is found, in tests/corpus')
+    args = parser.parse_args()
     names = sorted(path.name for path in CORPUS.iterdir())
-    runs = [Run(name, executions // len(names)) for name in names]
+    runs = [Run(name, args.executions // len(names)) for name in names]
     try:
         for run in runs:
             run.wait()
@@ -125,7 +128,7 @@ def main():
         for run in runs:
             run.process.kill()
     report(runs)
-    if 'keep' in sys.argv[2:]:
+    if args.keep:
         for run in runs:
             run.keep()
     total = sum(run.stat('number_of_executed_units') for run in runs)

@@ -8,7 +8,7 @@ One line per check, the last line is "N passed, N failed".  With names of
 scenarios as arguments only those guests: scripts/test.py naive mixed.  With
 --quick no Xen; with --variant no Xen either, on another build of QEMU.  With
 --matrix all guests on a real Xen and nothing else: make test-xen; with --soak
-only so many of one: make test-soak; with --package those of the Debian
+only so many of one, on each xenstored: make test-soak; with --package those of the Debian
 package, installed in dom0: make test-deb; with --kvm those of QEMU's own Xen:
 make test-kvm.
 

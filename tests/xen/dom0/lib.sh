@@ -253,7 +253,7 @@ resume_scratch() {  # resume_scratch POINT: QEMU lets it go on
     event "resume $1"
 }
 
-through() { # through POINT...: what there is to see at each
+through() { # through POINT...: what there is to see at each, LONG seconds later at most
     for point in "$@"; do
         checkpoint "$point" "$LONG"
         snapshot "$point"

@@ -6,7 +6,6 @@
 # shellcheck shell=dash
 
 driver_gone() { ! xl domid driver >/dev/null 2>&1; }
-handing_off() { [ "$(xenstore-read "/local/domain/$DOMID/device/vbd/51712/state")" = 6 ]; }
 
 # shellcheck disable=SC2034  # guest() reads it
 DM_ARGS=', "-device", "xen-fw-handoff,id=fw-handoff,timeout-ms=20000"'
@@ -21,13 +20,17 @@ start firmware "$ALL" os 1 late "$ALL" gates "firmware announced done"
 checkpoint firmware 60
 snapshot firmware
 case $VARIANT in
-crashes) xl sysrq driver c ;;
+crashes)
+    xl sysrq driver c
+    await 60 "the driver domain's end" driver_gone
+    ;;
 *) xl pause driver ;;
 esac
-[ "$VARIANT" != crashes ] || await 60 "the driver domain's end" driver_gone
 resume firmware
 if [ "$VARIANT" = destroyed ]; then
-    await 30 "the handoff" handing_off
+    # shellcheck disable=SC2034  # frontend_is() reads it
+    FRONTEND=/local/domain/$DOMID/device/vbd/51712
+    await 30 "the handoff" frontend_is 6
     xl destroy driver
 fi
 announced
