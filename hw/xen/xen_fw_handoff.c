@@ -115,6 +115,7 @@ struct XenFwHandoff {
 
     Notifier machine_done, written, callback, exit;
     QEMUBH *restricted;         /* arms once QEMU is */
+    QEMUBH *over;               /* what follows a handoff, behind the guest */
     bool listening;             /* "written" is on xen-platform's list */
 
     /* while armed: from reset to the announcement */
@@ -190,7 +191,7 @@ static void set_state(XenFwHandoff *s, XenFwHandoffState state)
 /* For the toolstack; where possible, not while the guest waits */
 static void publish(XenFwHandoff *s)
 {
-    xen_fw_handoff_report_state(&s->report, s->state);
+    xen_fw_handoff_report_state(&s->report, s->state, s->store.xsh);
 }
 
 /* --- the ledger's watch -------------------------------------------------- */
@@ -250,8 +251,9 @@ static bool xenstore_is_lost(XenFwHandoff *s)
  */
 static bool may_look(const XenFwHandoff *s)
 {
-    return s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF ||
-           (s->teardown && s->os == XEN_FW_HANDOFF_OS_PRESENT);
+    return s->state == XEN_FW_HANDOFF_STATE_ARMED ||
+           (s->state == XEN_FW_HANDOFF_STATE_HANDING_OFF && s->teardown &&
+            s->os == XEN_FW_HANDOFF_OS_PRESENT);
 }
 
 /* @dir: "vbd/51712", or "vbd" or "" if it has perhaps gone */
@@ -397,7 +399,7 @@ static void look_again(void *opaque)
     }
     if (!s->lost) {
         look_at_changed(s, true);
-    } else if (s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
+    } else if (s->state == XEN_FW_HANDOFF_STATE_ARMED) {
         xen_fw_handoff_warn(&s->report,
                             "inert, connections of the firmware will "
                             "stay: the connection to xenstore is lost");
@@ -580,17 +582,24 @@ static void end_handoff(void *opaque)
     xen_fw_handoff_report_done(&s->report);
     if (s->announced) {
         set_state(s, XEN_FW_HANDOFF_STATE_DONE);
-        let_go(s);
-        /* The guest does not have to wait for this */
-        drop_handoff(s);
-        disarm(s);
+        qemu_bh_schedule(s->over);
     } else {
         drop_handoff(s);
         set_state(s, XEN_FW_HANDOFF_STATE_ARMED);
         timer_mod(s->look_timer, 0);
-        let_go(s);
+        publish(s);
     }
+    let_go(s);
+}
+
+/* The guest does not wait for this, also where its vCPU was not held */
+static void handoff_over(void *opaque)
+{
+    XenFwHandoff *s = opaque;
+
     publish(s);
+    drop_handoff(s);
+    disarm(s);
 }
 
 static void begin_handoff(XenFwHandoff *s, bool announced)
@@ -945,6 +954,7 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
     if (type == RESET_TYPE_WAKEUP || !s->written.notify) {
         return;
     }
+    qemu_bh_cancel(s->over);
     /* vCPUs that are held are reset, and what they wrote is void */
     drop_handoff(s);
     g_queue_clear_full(&s->held, (GDestroyNotify)held_write_free);
@@ -1064,6 +1074,7 @@ static void xen_fw_handoff_realize(DeviceState *dev, Error **errp)
     ratelimit_init(&s->look_limit);
     ratelimit_set_speed(&s->look_limit, LOOK_US_PER_S,
                         LOOK_SLICE_MS * SCALE_MS);
+    s->over = aio_bh_new(iohandler_get_aio_context(), handoff_over, s);
     if (xen_domid_restrict) {
         prepare_for_chroot();
         /* it waits for the main loop, when QEMU is in its chroot */
@@ -1093,10 +1104,12 @@ XenFwHandoffInfo *qmp_query_xen_fw_handoff(Error **errp)
     }
     s = XEN_FW_HANDOFF(obj);
     /* Who asks gets to know what is so now */
-    if (s->changed && s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
+    if (s->state == XEN_FW_HANDOFF_STATE_ARMED) {
         look_at_changed(s, false);
     }
-    return xen_fw_handoff_report_info(&s->report, s->state, s->ledger);
+    return xen_fw_handoff_report_info(
+        &s->report, s->state,
+        s->state == XEN_FW_HANDOFF_STATE_DONE ? NULL : s->ledger);
 }
 
 static const Property xen_fw_handoff_properties[] = {

@@ -60,7 +60,8 @@ static bool may_say(XenFwHandoffReport *r, size_t len)
 }
 
 static G_GNUC_PRINTF(3, 0)
-void say(XenFwHandoffReport *r, void (*report)(const char *fmt, ...),
+void say(XenFwHandoffReport *r,
+         void (*report)(const char *fmt, ...) G_GNUC_PRINTF(1, 2),
          const char *fmt, va_list ap)
 {
     g_autofree char *text = g_strdup_vprintf(fmt, ap);
@@ -127,7 +128,6 @@ void xen_fw_handoff_report_reset(XenFwHandoffReport *r)
     qapi_free_XenFwHandoffConnectionList(r->connections);
     *r = (XenFwHandoffReport) {
         .said = r->said,
-        .xsh = r->xsh,
         .untold = r->untold,
         .tail = &r->connections,
     };
@@ -283,8 +283,10 @@ XenFwHandoffInfo *xen_fw_handoff_report_info(const XenFwHandoffReport *r,
     return info;
 }
 
-void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state)
+void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state,
+                                 struct qemu_xs_handle *armed)
 {
+    struct qemu_xs_handle *xsh = armed ?: qemu_xen_xs_open();
     const struct {
         const char *key;
         uint32_t value;
@@ -298,24 +300,23 @@ void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state)
                                             xen_domid);
     Error *err = NULL;
 
-    r->xsh = r->xsh ?: qemu_xen_xs_open();
-    if (!r->xsh) {
+    if (!xsh) {
         error_setg_errno(&err, errno, "cannot open xenstore");
     }
     /* A guest waits for the handoff's end, when all the rest is told */
     if (state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         for (size_t i = 0; i < ARRAY_SIZE(counts) && !err; i++) {
-            xs_node_printf(r->xsh, XBT_NULL, node, counts[i].key, &err, "%u",
+            xs_node_printf(xsh, XBT_NULL, node, counts[i].key, &err, "%u",
                            counts[i].value);
         }
         if (!err) {
-            xs_node_printf(r->xsh, XBT_NULL, node, "announcement", &err, "%s",
+            xs_node_printf(xsh, XBT_NULL, node, "announcement", &err, "%s",
                            r->announcement ?: "");
         }
     }
     if (!err) {
         /* Last: when a watch on it fires, all else is up to date */
-        xs_node_printf(r->xsh, XBT_NULL, node, "state", &err, "%s",
+        xs_node_printf(xsh, XBT_NULL, node, "state", &err, "%s",
                        XenFwHandoffState_str(state));
     }
     if (err && !r->untold) {
@@ -323,10 +324,9 @@ void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state)
                             error_get_pretty(err));
     }
     r->untold = err;
-    if (err) {
-        /* perhaps it is the connection that is lost */
-        g_clear_pointer(&r->xsh, qemu_xen_xs_close);
-        error_free(err);
+    error_free(err);
+    if (!armed && xsh) {
+        qemu_xen_xs_close(xsh);
     }
 }
 

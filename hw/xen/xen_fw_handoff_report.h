@@ -35,7 +35,6 @@ typedef struct XenFwHandoffReport {
     uint64_t last_duration_us;
     int64_t since;              /* when the present handoff began */
     size_t said;                /* since QEMU has started */
-    struct qemu_xs_handle *xsh; /* of the node of toolstacks */
     bool untold;                /* the node is out of date, the log says so */
 } XenFwHandoffReport;
 
@@ -88,11 +87,14 @@ XenFwHandoffInfo *xen_fw_handoff_report_info(const XenFwHandoffReport *r,
 
 /**
  * xen_fw_handoff_report_state: the device is in another state
+ * @armed: the connection to xenstore of a device that is armed; NULL: it opens
+ *   one, for QEMU keeps none while an OS runs
  *
  * Updates the node of toolstacks, device-model/<domid>/fw-handoff in QEMU's own
  * domain.  libxl removes it with the guest, which cannot read it.
  */
 void xen_fw_handoff_report_state(XenFwHandoffReport *r,
-                                 XenFwHandoffState state);
+                                 XenFwHandoffState state,
+                                 struct qemu_xs_handle *armed);
 
 #endif
