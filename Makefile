@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 SECONDS = 600
-EXECUTIONS = 100000
+EXECUTIONS = 50000
 N = 50
 help:
 	@echo "make build        fetch QEMU's source, add the overlay, build build/qemu-system-x86_64"
@@ -13,7 +13,7 @@ help:
 	@echo "make test-quick   unit tests, qtests and some rounds of fuzz, no Xen"
 	@echo "make test-asan    test-quick on a QEMU built with ASan and UBSan: any report fails"
 	@echo "make fuzz         fuzz for SECONDS=600, from SEED=N if given"
-	@echo "make fuzz-deep    libFuzzer in QEMU's own process, EXECUTIONS=100000; KEEP=1: keep what it finds"
+	@echo "make fuzz-deep    libFuzzer in QEMU's own process and the BIOS's driver, EXECUTIONS=50000 of each; KEEP=1: keep what it finds"
 	@echo "make bench        how long a handoff takes: tables, plots, build/bench/report.json"
 	@echo "make coverage     which lines of the device the tests without Xen do not reach"
 	@echo "make check        style and documents: before a commit"
@@ -67,6 +67,7 @@ fuzz: build
 		tests/qtest/xen-handoff-fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 fuzz-deep:
 	@scripts/build.sh fuzz
+	@scripts/bios.sh fuzz
 	@python3 scripts/fuzz.py $(EXECUTIONS) $(if $(KEEP),--keep)
 bench: lab
 	@scripts/bios.sh dma

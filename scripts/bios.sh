@@ -1,7 +1,8 @@
 #!/bin/sh
-# bios.sh [test | dma]: build build/bios-256k.bin, SeaBIOS as Debian has it with our driver of Xen
-# PV disks; test: also build/xen-blk-test, which tries that driver without Xen; dma: also
-# build/bios-ata-dma.bin, which reads IDE disks by DMA, for make bench to compare.
+# bios.sh [test | fuzz | dma]: build build/bios-256k.bin, SeaBIOS as Debian has it with our driver
+# of Xen PV disks; test: also build/xen-blk-test, which tries that driver without Xen; fuzz: also
+# build/xen-blk-fuzz, the same guided by coverage; dma: also build/bios-ata-dma.bin, which reads IDE
+# disks by DMA, for make bench to compare.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -13,7 +14,8 @@
 case ${1:-} in
 '' | dma) ;;
 test) PACKAGES="$PACKAGES gcc-multilib" ;;
-*) die "usage: scripts/bios.sh [test | dma]" ;;
+fuzz) PACKAGES="$PACKAGES g++-multilib clang llvm libclang-rt-dev" ;;
+*) die "usage: scripts/bios.sh [test | fuzz | dma]" ;;
 esac
 need_space 100
 mkdir -p "$CACHE/log"
@@ -35,6 +37,8 @@ build() {
 
 build out bios-256k.bin
 [ "${1:-}" != dma ] || build out-dma bios-ata-dma.bin CONFIG_ATA_DMA=y
-[ "${1:-}" != test ] || logged "building the driver's test" "$CACHE/log/bios-test.log" \
-    make -C "$TOP/tests/seabios" SEABIOS="$tree/$SOURCE" CONFIG="$tree/out" OUT="$TOP/build"
+case ${1:-} in
+test | fuzz) logged "building the driver's $1" "$CACHE/log/bios-$1.log" make -C "$TOP/tests/seabios" \
+    SEABIOS="$tree/$SOURCE" CONFIG="$tree/out" OUT="$TOP/build" "$TOP/build/xen-blk-$1" ;;
+esac
 say "build/bios-256k.bin is SeaBIOS ${version%-*} with XEN_BLK"

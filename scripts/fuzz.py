@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Fuzz the device in QEMU's own process, guided by coverage: make fuzz-deep.
+"""Fuzz the device in QEMU's own process and SeaBIOS's driver, guided by coverage:
+make fuzz-deep.
 
 One libFuzzer for each directory of tests/corpus, whose inputs it begins with.
 What it finds beside them stays in build/fuzz, for the next time.  With
 --keep what is needed of all that becomes the new corpus.  Ends with how many
-executions there were, and which lines of the device no input has reached.
+executions there were, and which lines no input has reached.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
@@ -22,6 +23,9 @@ from coverage import FILES, TOP, ranges
 
 BUILD = TOP / 'build' / 'qemu' / 'build-fuzz'
 QEMU = BUILD / 'qemu-fuzz-x86_64'
+BIOS = TOP / 'build' / 'xen-blk-fuzz'
+BIOS_CORPUS = 'xen-blk'
+BIOS_FILES = [f'roms/seabios/src/hw/{name}.c' for name in ('xen-blk', 'xenbus')]
 CORPUS = TOP / 'tests' / 'corpus'
 OUT = TOP / 'build' / 'fuzz'
 # Most inputs are a handful of acts.  A leak is for make test-asan to find: QEMU
@@ -40,6 +44,9 @@ class Run:
 
     def __init__(self, name, executions):
         self.name, self.dir = name, OUT / name
+        self.program = BIOS if name == BIOS_CORPUS else QEMU
+        self.target = ([] if self.program == BIOS
+                       else [f'--fuzz-target={name}'])
         self.log, self.profile = self.dir / 'log', self.dir / 'profile'
         (self.dir / 'found').mkdir(parents=True, exist_ok=True)
         with self.log.open('w') as log:
@@ -50,7 +57,7 @@ class Run:
 
     def start(self, log, *args):
         return subprocess.Popen(
-            [QEMU, f'--fuzz-target={self.name}', *args], cwd=self.dir,
+            [self.program, *self.target, *args], cwd=self.dir,
             stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             env={**ENVIRONMENT, 'LLVM_PROFILE_FILE': str(self.profile)})
 
@@ -64,7 +71,8 @@ class Run:
             print(self.text[-6000:])
             sys.exit(f'fuzz: {self.name} found something, see {self.log}; the '
                      f'input is named above, to see what it does:\n'
-                     f'V=1 {QEMU} --fuzz-target={self.name} INPUT')
+                     f'V=1 {" ".join(map(str, [self.program, *self.target]))}'
+                     ' INPUT')
         print(f'{self.name}: {self.stat("number_of_executed_units")} '
               f'executions, {self.stat("average_exec_per_sec")} per second',
               flush=True)
@@ -84,19 +92,19 @@ class Run:
         print(f'{self.name}: {len(list(old.iterdir()))} inputs are kept')
 
 
-def coverage(runs):
-    """{file: {line: how often}}"""
+def coverage(program, runs):
+    """{file's name: {line: how often}}"""
     profile = OUT / 'profile'
     subprocess.run(['llvm-profdata', 'merge', '-o', profile,
                     *(run.profile for run in runs)], check=True)
     lcov = subprocess.run(
         ['llvm-cov', 'export', '-format=lcov', f'-instr-profile={profile}',
-         QEMU], check=True, text=True, capture_output=True).stdout
+         program], check=True, text=True, capture_output=True).stdout
     lines = defaultdict(dict)
     for line in lcov.splitlines():
         kind, _, rest = line.partition(':')
         if kind == 'SF':
-            seen = lines[Path(rest).resolve()]
+            seen = lines[Path(rest).name]
         elif kind == 'DA':
             number, count = map(int, rest.split(',')[:2])
             seen[number] = count
@@ -104,23 +112,25 @@ def coverage(runs):
 
 
 def report(runs):
-    lines = coverage(runs)
-    for name in FILES:
-        seen = lines[(BUILD.parent / name).resolve()]
-        never = [n for n, count in seen.items() if not count]
-        print(f'{name}: {100 - 100 * len(never) / len(seen):.1f} % of '
-              f'{len(seen)} lines'
-              + (f', never run: {ranges(never)}' if never else ''))
+    for program, files in (QEMU, FILES), (BIOS, BIOS_FILES):
+        lines = coverage(program,
+                         [run for run in runs if run.program == program])
+        for name in files:
+            seen = lines[Path(name).name]
+            never = [n for n, count in seen.items() if not count]
+            print(f'{name}: {100 - 100 * len(never) / len(seen):.1f} % of '
+                  f'{len(seen)} lines'
+                  + (f', never run: {ranges(never)}' if never else ''))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('executions', type=int, help='of all targets together')
+    parser.add_argument('executions', type=int, help='of each target')
     parser.add_argument('--keep', action='store_true',
                         help='what is found, in tests/corpus')
     args = parser.parse_args()
     names = sorted(path.name for path in CORPUS.iterdir())
-    runs = [Run(name, args.executions // len(names)) for name in names]
+    runs = [Run(name, args.executions) for name in names]
     try:
         for run in runs:
             run.wait()

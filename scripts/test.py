@@ -37,7 +37,7 @@ REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
 FUZZ = 'tests/qtest/xen-handoff-fuzz'
 # the same on every machine; to find something new there is make fuzz
 ROUNDS = 25
-CORPUS = TOP / 'tests' / 'corpus'   # of make fuzz-deep
+CORPUS = TOP / 'tests' / 'corpus'   # of make fuzz-deep: a directory each
 HANGS = 1200        # seconds; an act that hangs, the fuzzer itself ends sooner
 sys.path.insert(0, str(TOP / 'tests' / 'xen'))
 
@@ -142,7 +142,8 @@ def quick(variant, rounds):
             pass
         # SeaBIOS's; it never frees what a backend may have
         leaky = {**os.environ, 'ASAN_OPTIONS': 'detect_leaks=0'}
-        for args in [], ['--fuzz', '--seed', '1', '--rounds', str(8 * rounds)]:
+        for args in ([], ['--fuzz', '--seed', '1', '--rounds', str(8 * rounds)],
+                     ['--replay', *sorted((CORPUS / 'xen-blk').iterdir())]):
             program(build, leaky, TOP / 'build' / 'xen-blk-test', *args)
         unittests('evidence_test')
         unittests('log_test')
