@@ -14,13 +14,16 @@ tally() {
     echo 3 >/proc/sys/vm/drop_caches
     round=$1
     set -- /proc/[0-9]*/fd/*
+    # no pipe: its other end may be there, or not yet
+    names=$(cat /proc/[0-9]*/comm 2>/dev/null) || :      # one has ended meanwhile
     echo "round $round" \
         "grants $(grep -c '^(XEN) \[0x' /tmp/soak-xen)" \
         "ports $(grep -c '^(XEN) .*: s=[1-6]' /tmp/soak-xen)" \
         "domains $(xl list | grep -c .)" \
-        "processes $(cat /proc/[0-9]*/comm 2>/dev/null | grep -vc '^kworker')" \
+        "processes $(echo "$names" | grep -vc '^kworker')" \
         "files $#" \
         "xenstore $(xenstore-ls | grep -c .)" \
+        "logs_kb $(du -sk /var/log | cut -f 1)" \
         "dom0_kb $(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)" \
         "xen_mb $(xl info free_memory)" >>"$OUT/soak.txt"
 }
