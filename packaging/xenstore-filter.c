@@ -38,7 +38,7 @@
 #include <xen/hvm/params.h>
 #include <xen/io/xs_wire.h>
 
-#define CONNECTIONS 3           /* the device, its last word, Xen's answers */
+#define CONNECTIONS 2           /* the device's, and for Xen's answers */
 #define MAX_WATCHES 64
 #define MAX_IN_TRANSACTION 2048 /* requests, since xenstored remembers them */
 #define MAX_REPORT 128          /* bytes of one value */

@@ -427,11 +427,11 @@ static void arm(XenFwHandoff *s)
                             "inert, connections of the firmware will stay: %s",
                             error_get_pretty(err));
         error_free(err);
-        disarm(s);
         set_state(s, XEN_FW_HANDOFF_STATE_INERT);
         if (tell) {
             publish(s);
         }
+        disarm(s);
         return;
     }
     set_state(s, XEN_FW_HANDOFF_STATE_ARMED);

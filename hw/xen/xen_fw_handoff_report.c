@@ -319,6 +319,12 @@ void xen_fw_handoff_report_state(XenFwHandoffReport *r, XenFwHandoffState state,
         xs_node_printf(xsh, XBT_NULL, node, "state", &err, "%s",
                        XenFwHandoffState_str(state));
     }
+    if (err && armed) {
+        /* perhaps it is this connection that is lost */
+        error_free(err);
+        xen_fw_handoff_report_state(r, state, NULL);
+        return;
+    }
     if (err && !r->untold) {
         xen_fw_handoff_warn(r, "the toolstack is not told: %s",
                             error_get_pretty(err));
