@@ -47,16 +47,20 @@ def ranges(numbers):
     return ', '.join(str(a) if a == b else f'{a}-{b}' for a, b in runs)
 
 
+def tell(name, seen):
+    """How much of a file was run, and what was not: @seen is {line: count}."""
+    if not seen:
+        sys.exit(f'coverage: nothing was counted in {name}')
+    never = [n for n, count in seen.items() if not count]
+    print(f'{name}: {100 - 100 * len(never) / len(seen):.1f} % of '
+          f'{len(seen)} lines'
+          + (f', never run: {ranges(never)}' if never else ''))
+
+
 def report():
     lines = counts()
     for name in FILES:
-        seen = lines[(BUILD.parent / name).resolve()]
-        if not seen:
-            sys.exit(f'coverage: nothing was counted in {name}')
-        never = [n for n, count in seen.items() if not count]
-        print(f'{name}: {100 - 100 * len(never) / len(seen):.1f} % of '
-              f'{len(seen)} lines'
-              + (f', never run: {ranges(never)}' if never else ''))
+        tell(name, lines[(BUILD.parent / name).resolve()])
     print('hw/xen/xen-guest-ops.c: only reached on a real Xen (make test), '
           'not counted')
     print('hw/i386/kvm/xen_guest_ops.c: only reached on a KVM with Xen support, '

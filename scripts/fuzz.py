@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 
-from coverage import FILES, TOP, ranges
+from coverage import FILES, TOP, tell
 
 BUILD = TOP / 'build' / 'qemu' / 'build-fuzz'
 QEMU = BUILD / 'qemu-fuzz-x86_64'
@@ -116,11 +116,7 @@ def report(runs):
         lines = coverage(program,
                          [run for run in runs if run.program == program])
         for name in files:
-            seen = lines[Path(name).name]
-            never = [n for n, count in seen.items() if not count]
-            print(f'{name}: {100 - 100 * len(never) / len(seen):.1f} % of '
-                  f'{len(seen)} lines'
-                  + (f', never run: {ranges(never)}' if never else ''))
+            tell(name, lines[Path(name).name])
 
 
 def main():
