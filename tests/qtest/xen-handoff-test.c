@@ -2841,6 +2841,22 @@ static void test_node_order(void)
     story_end(s);
 }
 
+/* Each connection costs xenstored at any write: one while armed, none after */
+static void test_connections(void)
+{
+    Story *s = story(WITHOUT, ONE_DISK);
+    unsigned int without = qxen_stat(s->g, "handles");
+
+    story_end(s);
+    s = story(WITH_HANDOFF, ONE_DISK);
+    g_assert_cmpuint(qxen_stat(s->g, "handles"), ==, without + 1);
+    firmware_boots_from(s, XVDA);
+    announce(s);
+    qxen_settle(s->g);
+    g_assert_cmpuint(qxen_stat(s->g, "handles"), ==, without);
+    story_end(s);
+}
+
 /* A machine without the device: one clear sentence, by whichever way */
 static void test_query_without(void)
 {
@@ -3505,6 +3521,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/told", test_told);
     qtest_add_func("/xen-handoff/told/event-limit", test_event_limit);
     qtest_add_func("/xen-handoff/told/node-order", test_node_order);
+    qtest_add_func("/xen-handoff/told/connections", test_connections);
     qtest_add_func("/xen-handoff/told/without", test_query_without);
     qtest_add_func("/xen-handoff/trace", test_trace);
     qtest_add_func("/xen-handoff/guest-log/lines", test_guest_log);
