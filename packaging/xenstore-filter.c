@@ -4,13 +4,20 @@
  * With dm_restrict=1 QEMU loses xenstore, so that a guest which breaks into
  * QEMU does not get dom0's rights there.  This stands in xenstored's place in
  * QEMU's chroot, and passes on what xen-fw-handoff needs if the guest could do
- * the same itself: xenstored is asked for each node's permissions first.  What
- * goes beyond that is in is_report().
+ * the same itself: xenstored is asked for each node's permissions first.  So the
+ * guest's quota stays its bound, too.  What goes beyond that is in is_report(),
+ * and what Xen would tell the guest about itself begins with an @.
+ *
+ * QEMU cannot just keep a connection of its own: those from dom0 may do
+ * everything, and no xenstored has a request any more that restricts one.  Nor
+ * can it use the guest's: it may not send that one's event channel, and the
+ * firmware uses it, too.
  *
  * packaging/device-model starts it, and becomes QEMU when this has returned.
  * One process for each connection remains, and ends with it; no client but QEMU
- * is heard.  Nothing that a client sends is believed, and a client that does
- * not take its answers is dropped.
+ * is heard, and the socket is removed with the second connection.  Nothing that
+ * a client sends is believed, and a client that does not take its answers is
+ * dropped.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
