@@ -47,6 +47,8 @@ class Run:
         self.program = BIOS if name == BIOS_CORPUS else QEMU
         self.target = ([] if self.program == BIOS
                        else [f'--fuzz-target={name}'])
+        # only the device's targets tell what they do
+        self.tell = '' if self.program == BIOS else 'V=1 '
         self.log, self.profile = self.dir / 'log', self.dir / 'profile'
         (self.dir / 'found').mkdir(parents=True, exist_ok=True)
         with self.log.open('w') as log:
@@ -70,8 +72,8 @@ class Run:
         if status:
             print(self.text[-6000:])
             sys.exit(f'fuzz: {self.name} found something, see {self.log}; the '
-                     f'input is named above, to see what it does:\n'
-                     f'V=1 {" ".join(map(str, [self.program, *self.target]))}'
+                     f'input is named above, to run it again:\n'
+                     f'{self.tell}{" ".join(map(str, [self.program, *self.target]))}'
                      ' INPUT')
         print(f'{self.name}: {self.stat("number_of_executed_units")} '
               f'executions, {self.stat("average_exec_per_sec")} per second',
