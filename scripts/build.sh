@@ -15,7 +15,7 @@
 . "$(dirname "$0")/qemu.sh"
 
 TARGETS="qemu-system-x86_64 tests/unit/test-xs-node tests/unit/test-xen-operations
-    tests/unit/test-xen-handoff-ledger tests/unit/test-xen-handoff-model
+    tests/unit/test-xen-guest-ring tests/unit/test-xen-handoff-ledger tests/unit/test-xen-handoff-model
     tests/qtest/xen-disk-test tests/qtest/xen-handoff-test tests/qtest/xen-handoff-fuzz
     tests/qtest/xen-handoff-bench"
 

@@ -15,7 +15,7 @@
 
 # Warnings are errors, as in QEMU's own CI; without TPM that would be one in xen-pvh-common.c
 CONFIGURE="$CONFIGURE --enable-werror --enable-tpm"
-UNIT="test-xs-node test-xen-operations test-xen-handoff-ledger test-xen-handoff-model"
+UNIT="test-xs-node test-xen-operations test-xen-guest-ring test-xen-handoff-ledger test-xen-handoff-model"
 QTESTS="xen-disk-test xen-handoff-test xen-handoff-fuzz device-introspect-test"
 # Debian packages newer QEMUs in unstable, and only there
 EXTRA="deb-src sid"

@@ -30,8 +30,8 @@ import unittest
 
 TOP = Path(__file__).resolve().parent.parent
 BUILDS = {'plain': 'build', 'asan': 'build-asan', 'coverage': 'build-coverage'}
-UNIT = ('test-xs-node', 'test-xen-operations', 'test-xen-handoff-ledger',
-        'test-xen-handoff-model')
+UNIT = ('test-xs-node', 'test-xen-operations', 'test-xen-guest-ring',
+        'test-xen-handoff-ledger', 'test-xen-handoff-model')
 QTESTS = ('xen-disk-test', 'xen-handoff-test')
 REPORTS = TOP / 'build' / 'asan'    # what the sanitizers have to say
 FUZZ = 'tests/qtest/xen-handoff-fuzz'

@@ -6,11 +6,9 @@
 
 #include "qemu/osdep.h"
 #include "hw/xen/xen-hvm-common.h"
-#include "qemu/atomic.h"
 #include "qemu/cutils.h"
 #include "qemu/module.h"
-#include "qemu/timer.h"
-#include "qemu/units.h"
+#include "hw/xen/xen-guest-ring.h"
 #include "hw/xen/xen_backend_ops.h"
 
 /*
@@ -139,157 +137,18 @@ static void native_grant_table_unmap(void *table, unsigned int frames)
 
 /* --- the guest's connection to xenstore ----------------------------------- */
 
-/*
- * All that is done here is what the guest could do itself, on the page that it
- * shares with xenstored.  Introducing the domain again would drop its watches,
- * too, but C xenstored then goes on with a request that it has half read and
- * freed, and oxenstored needs an event channel that the guest can close.
- */
+static struct qemu_xs_handle *native_turns;     /* of ours */
 
-/*
- * How often xenstored gets a turn before we take it to be done, or not to read
- * the ring
- */
-#define IDLE_TURNS 2
-#define UNREAD_TURNS 8
-
-/* Bytes; xenstored's quotas do not let it queue more for a guest */
-#define MAX_HEARD (4 * MiB)
-
-typedef struct Ring {
-    struct xenstore_domain_interface *page;
-    struct qemu_xs_handle *xsh; /* of ours, to give xenstored a turn */
-    GByteArray *heard;          /* since something was sent */
-    int64_t until;              /* on get_clock() */
-} Ring;
-
-static struct xenstore_domain_interface *native_reconnecting;
-
-/*
- * Take what xenstored has sent, until it has no more.  C xenstored looks at all
- * rings whenever it does anything, and has done so soon after it answers us.
- *
- * Returns 0 or a negative errno, EBUSY if it does not read the ring.
- */
-static int ring_listen(Ring *ring)
+static void native_turn(void *opaque)
 {
-    struct xenstore_domain_interface *page = ring->page;
-    bool unread = true;
-
-    for (int idle = 0; idle < IDLE_TURNS || (unread && idle < UNREAD_TURNS);
-         idle++) {
-        XENSTORE_RING_IDX cons, prod;
-
-        if (get_clock() > ring->until) {
-            return -ETIMEDOUT;  /* somebody else uses it, too */
-        }
-        free(qemu_xen_xs_get_domain_path(ring->xsh, xen_domid));
-        cons = qatomic_read(&page->rsp_cons);
-        prod = qatomic_load_acquire(&page->rsp_prod);
-        if (prod - cons > XENSTORE_RING_SIZE) {
-            return -EIO;
-        }
-        if (cons != prod) {
-            idle = -1;
-        }
-        for (; cons != prod; cons++) {
-            uint8_t c = page->rsp[MASK_XENSTORE_IDX(cons)];
-
-            g_byte_array_append(ring->heard, &c, 1);
-        }
-        qatomic_store_release(&page->rsp_cons, cons);
-        if (ring->heard->len > MAX_HEARD) {
-            return -EMSGSIZE;
-        }
-        unread = qatomic_read(&page->req_cons) != qatomic_read(&page->req_prod);
-    }
-    return unread ? -EBUSY : 0;
+    free(qemu_xen_xs_get_domain_path(native_turns, xen_domid));
 }
 
-/*
- * Send @len bytes.  Returns how many answers have come, the type of the last
- * one in @type, or a negative errno.  Events of watches are no answers.
- */
-static int ring_send(Ring *ring, const void *data, size_t len, uint32_t *type)
-{
-    struct xenstore_domain_interface *page = ring->page;
-    XENSTORE_RING_IDX prod = qatomic_read(&page->req_prod);
-    struct xsd_sockmsg msg;
-    int answers = 0, rc;
-
-    for (size_t i = 0; i < len; i++) {
-        page->req[MASK_XENSTORE_IDX(prod + i)] = ((const char *)data)[i];
-    }
-    g_byte_array_set_size(ring->heard, 0);
-    qatomic_store_release(&page->req_prod, prod + len);
-    rc = ring_listen(ring);
-    if (rc < 0) {
-        /* if it was not read, it was not sent */
-        if (qatomic_read(&page->req_cons) == prod) {
-            qatomic_store_release(&page->req_prod, prod);
-        }
-        return rc;
-    }
-    for (size_t at = 0; at + sizeof(msg) <= ring->heard->len;
-         at += sizeof(msg) + msg.len) {
-        memcpy(&msg, ring->heard->data + at, sizeof(msg));
-        if (msg.len > XENSTORE_PAYLOAD_MAX) {
-            return -EIO;
-        }
-        if (msg.type != XS_WATCH_EVENT) {
-            *type = msg.type;
-            answers++;
-        }
-    }
-    return answers;
-}
-
-/*
- * Ask for XS_RESET_WATCHES, which ends transactions as well (Xen 4.2).
- *
- * The firmware may have left a request that it had not sent to its end.  Zeros
- * complete any, and a header of zeros is a message itself: its answer shows
- * where a message ends.
- */
-static int ring_reset(Ring *ring)
-{
-    static const char zeros[sizeof(struct xsd_sockmsg)];
-    static const struct {
-        struct xsd_sockmsg header;
-        char body;
-    } ask = { { .type = XS_RESET_WATCHES, .len = sizeof(ask.body) } };
-    uint32_t type = 0;
-    bool at_start = false;
-    int n = ring_listen(ring);
-
-    if (!n) {
-        n = ring_send(ring, zeros, sizeof(zeros) - 1, &type);
-    }
-    if (!n) {
-        n = ring_send(ring, zeros, 1, &type);
-        at_start = n > 0;
-    }
-    while (!n) {
-        n = ring_send(ring, zeros, sizeof(zeros), &type);
-    }
-    if (n > 0 && !at_start) {
-        do {
-            n = ring_send(ring, zeros, 1, &type);
-        } while (!n);
-    }
-    if (n > 0) {
-        n = ring_send(ring, &ask, sizeof(ask.header) + sizeof(ask.body),
-                      &type);
-    }
-    if (n < 0) {
-        return n;
-    }
-    return type == XS_RESET_WATCHES ? 0 : -EPROTO;
-}
+/* From native_xenstore_reset() to native_xenstore_reset_end() */
+static XenGuestRing native_ring = { .turn = native_turn };
 
 static int native_xenstore_reset(int64_t until)
 {
-    Ring ring = { .until = until };
     uint64_t value;
     xen_pfn_t pfn;
     int rc;
@@ -298,44 +157,29 @@ static int native_xenstore_reset(int64_t until)
     if (rc < 0) {
         return rc;
     }
-    pfn = value;
-    ring.page = xenforeignmemory_map(xen_fmem, xen_domid,
-                                     PROT_READ | PROT_WRITE, 1, &pfn, NULL);
-    if (!ring.page) {
+    native_turns = native_filter ?: qemu_xen_xs_open();
+    if (!native_turns) {
         return -errno;
     }
-    ring.heard = g_byte_array_new();
-    ring.xsh = native_filter ?: qemu_xen_xs_open();
-    rc = ring.xsh ? ring_reset(&ring) : -errno;
-    if (rc == -EBUSY && ring.page->server_features &
-        XENSTORE_SERVER_FEATURE_RECONNECTION) {
-        /*
-         * oxenstored reads a ring after an event only, but before it writes to
-         * one it sees this, and forgets the connection as it was: our first
-         * write that a watch waits for ends them all.
-         */
-        qatomic_set(&ring.page->connection, XENSTORE_RECONNECT);
-        native_reconnecting = ring.page;
-        rc = 0;
-    } else {
-        xenforeignmemory_unmap(xen_fmem, ring.page, 1);
-    }
-    g_byte_array_unref(ring.heard);
-    if (ring.xsh && ring.xsh != native_filter) {
-        qemu_xen_xs_close(ring.xsh);
-    }
-    return rc;
+    pfn = value;
+    native_ring.page = xenforeignmemory_map(xen_fmem, xen_domid,
+                                            PROT_READ | PROT_WRITE, 1, &pfn,
+                                            NULL);
+    return native_ring.page ? xen_guest_ring_reset(&native_ring, until)
+                            : -errno;
 }
 
-/* An OS's first request would be lost if it found the connection like that */
 static void native_xenstore_reset_end(void)
 {
-    if (native_reconnecting) {
-        qatomic_cmpxchg(&native_reconnecting->connection, XENSTORE_RECONNECT,
-                        XENSTORE_CONNECTED);
-        xenforeignmemory_unmap(xen_fmem, native_reconnecting, 1);
-        native_reconnecting = NULL;
+    if (native_ring.page) {
+        xen_guest_ring_reset_end(&native_ring);
+        xenforeignmemory_unmap(xen_fmem, native_ring.page, 1);
+        native_ring.page = NULL;
     }
+    if (native_turns && native_turns != native_filter) {
+        qemu_xen_xs_close(native_turns);
+    }
+    native_turns = NULL;
 }
 
 static const struct guest_backend_ops native_guest_ops = {
