@@ -69,6 +69,9 @@ def handed_off(facts, tag, devices):
            at['firmware_mapped'], [])
     yield (f'{tag}: no event channel of the firmware is bound',
            at['firmware_ports_bound'], [])
+    if tag == 'first-line':     # the OS has not used xenstore yet
+        yield (f'{tag}: xenstored has no half of a request, if it tells that',
+               (at['connection'] or {}).get('half a request', False), False)
     yield from at_rest(facts, tag, devices)
 
 
