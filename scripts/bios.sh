@@ -1,8 +1,8 @@
 #!/bin/sh
 # bios.sh [test | fuzz | dma]: build build/bios-256k.bin, SeaBIOS as Debian has it with our driver
 # of Xen PV disks; test: also build/xen-blk-test, which tries that driver without Xen; fuzz: also
-# build/xen-blk-fuzz, the same guided by coverage; dma: also build/bios-ata-dma.bin, which reads IDE
-# disks by DMA, for make bench to compare.
+# build/xen-blk-fuzz, the same guided by coverage; both are run by build/run-32; dma: also
+# build/bios-ata-dma.bin, which reads IDE disks by DMA, for make bench to compare.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -35,10 +35,23 @@ build() {
     cmp -s "$tree/$1/bios.bin" "$TOP/build/$2" || cp "$tree/$1/bios.bin" "$TOP/build/$2"
 }
 
+# runner: build/run-32 PROGRAM..., for the driver's programs, which are 32-bit: not every kernel
+# runs those, and QEMU's user mode does
+runner() {
+    how=
+    /lib/ld-linux.so.2 --version >/dev/null 2>&1 || {
+        apt_install qemu-user
+        how=qemu-i386
+    }
+    printf '#!/bin/sh\nexec %s "$@"\n' "$how" >"$TOP/build/run-32"
+    chmod 755 "$TOP/build/run-32"
+}
+
 build out bios-256k.bin
 [ "${1:-}" != dma ] || build out-dma bios-ata-dma.bin CONFIG_ATA_DMA=y
 case ${1:-} in
 test | fuzz) logged "building the driver's $1" "$CACHE/log/bios-$1.log" make -C "$TOP/tests/seabios" \
-    SEABIOS="$tree/$SOURCE" CONFIG="$tree/out" OUT="$TOP/build" "$TOP/build/xen-blk-$1" ;;
+    SEABIOS="$tree/$SOURCE" CONFIG="$tree/out" OUT="$TOP/build" "$TOP/build/xen-blk-$1"
+    runner ;;
 esac
 say "build/bios-256k.bin is SeaBIOS ${version%-*} with XEN_BLK"

@@ -24,6 +24,7 @@ from coverage import FILES, TOP, tell
 BUILD = TOP / 'build' / 'qemu' / 'build-fuzz'
 QEMU = BUILD / 'qemu-fuzz-x86_64'
 BIOS = TOP / 'build' / 'xen-blk-fuzz'
+RUN_32 = TOP / 'build' / 'run-32'
 BIOS_CORPUS = 'xen-blk'
 BIOS_FILES = [f'roms/seabios/src/hw/{name}.c' for name in ('xen-blk', 'xenbus')]
 CORPUS = TOP / 'tests' / 'corpus'
@@ -45,8 +46,8 @@ class Run:
     def __init__(self, name, executions):
         self.name, self.dir = name, OUT / name
         self.program = BIOS if name == BIOS_CORPUS else QEMU
-        self.target = ([] if self.program == BIOS
-                       else [f'--fuzz-target={name}'])
+        self.command = ([RUN_32, BIOS] if self.program == BIOS
+                        else [QEMU, f'--fuzz-target={name}'])
         # only the device's targets tell what they do
         self.tell = '' if self.program == BIOS else 'V=1 '
         self.log, self.profile = self.dir / 'log', self.dir / 'profile'
@@ -59,7 +60,7 @@ class Run:
 
     def start(self, log, *args):
         return subprocess.Popen(
-            [self.program, *self.target, *args], cwd=self.dir,
+            [*self.command, *args], cwd=self.dir,
             stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             env={**ENVIRONMENT, 'LLVM_PROFILE_FILE': str(self.profile)})
 
@@ -73,8 +74,7 @@ class Run:
             print(self.text[-6000:])
             sys.exit(f'fuzz: {self.name} found something, see {self.log}; the '
                      f'input is named above, to run it again:\n'
-                     f'{self.tell}{" ".join(map(str, [self.program, *self.target]))}'
-                     ' INPUT')
+                     f'{self.tell}{" ".join(map(str, self.command))} INPUT')
         print(f'{self.name}: {self.stat("number_of_executed_units")} '
               f'executions, {self.stat("average_exec_per_sec")} per second',
               flush=True)

@@ -144,7 +144,8 @@ def quick(variant, rounds):
         leaky = {**os.environ, 'ASAN_OPTIONS': 'detect_leaks=0'}
         for args in ([], ['--fuzz', '--seed', '1', '--rounds', str(8 * rounds)],
                      ['--replay', *sorted((CORPUS / 'xen-blk').iterdir())]):
-            program(build, leaky, TOP / 'build' / 'xen-blk-test', *args)
+            program(build, leaky, TOP / 'build' / 'run-32',
+                    TOP / 'build' / 'xen-blk-test', *args)
         unittests('evidence_test')
         unittests('log_test')
     if variant == 'asan':
