@@ -156,7 +156,7 @@ static int find_end(Talk *talk)
 }
 
 /* Ask for XS_RESET_WATCHES, which ends transactions as well (Xen 4.2) */
-static int reset_watches(const XenGuestRing *ring, int64_t until)
+static int reset_watches(Talk *talk)
 {
     static const struct {
         struct xsd_sockmsg header;
@@ -164,13 +164,11 @@ static int reset_watches(const XenGuestRing *ring, int64_t until)
     } request = {
         { .type = XS_RESET_WATCHES, .len = sizeof(request.body) }
     };
-    g_autoptr(GByteArray) heard = g_byte_array_new();
-    Talk talk = { .ring = ring, .heard = heard, .until = until };
     uint32_t type = 0;
-    int n = find_end(&talk);
+    int n = find_end(talk);
 
     if (n >= 0) {
-        n = ask(&talk, &request, sizeof(request.header) + sizeof(request.body),
+        n = ask(talk, &request, sizeof(request.header) + sizeof(request.body),
                 &type);
     }
     if (n < 0) {
@@ -182,20 +180,23 @@ static int reset_watches(const XenGuestRing *ring, int64_t until)
 int xen_guest_ring_reset(const XenGuestRing *ring, int64_t until)
 {
     struct xenstore_domain_interface *page = ring->page;
+    g_autoptr(GByteArray) heard = g_byte_array_new();
+    Talk talk = { .ring = ring, .heard = heard, .until = until };
 
     /*
      * Only oxenstored has that.  It reads a ring after an event, or when it
      * looks at all of them every 15 s: it might take a part of what we send,
      * and no more.  But before it reads from or writes to a ring it sees this,
      * and forgets the connection as it was: our first write that a watch waits
-     * for ends them all.
+     * for ends them all.  If none does, what has been sent is taken at least.
      */
     if (qatomic_read(&page->server_features) &
         XENSTORE_SERVER_FEATURE_RECONNECTION) {
+        listen_to(&talk);
         qatomic_set(&page->connection, XENSTORE_RECONNECT);
         return 0;
     }
-    return reset_watches(ring, until);
+    return reset_watches(&talk);
 }
 
 void xen_guest_ring_reset_end(const XenGuestRing *ring)
