@@ -3,8 +3,9 @@
 
 Every part measures, prints its tables, and returns its figures and the goals
 with what was reached.  All of it goes to build/bench/report.json and, as plots,
-to build/bench/*.svg.  A goal that is missed is said and no failure: figures of
-a busy machine prove nothing.
+to build/bench/*.svg; of all parts together tables and plots go to
+docs/performance.md, too.  A goal that is missed is said and no failure: figures
+of a busy machine prove nothing.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
@@ -30,6 +31,10 @@ import lab          # noqa: E402
 BUILD = TOP / 'build' / 'qemu' / 'build'
 OUT = TOP / 'build' / 'bench'
 XEN = TOP / 'build' / 'xen'
+PAGE = TOP / 'docs' / 'performance.md'
+BEGIN, END = '<!-- by make bench -->\n', '<!-- end -->\n'
+
+tables = []     # as the page has them
 
 
 def spread(figures):
@@ -46,13 +51,17 @@ def goal(text, got, limit, unit='x'):
 
 def table(title, head, rows):
     """Columns as wide as they have to be, text to the left, numbers right."""
-    cells = [head] + [[c if isinstance(c, str) else f'{c:,.4g}' for c in row]
+    cells = [head] + [[c if isinstance(c, str) else
+                       f'{c:,.0f}' if c >= 1000 else f'{c:.3g}' for c in row]
                       for row in rows]
     width = [max(len(row[i]) for row in cells) for i in range(len(head))]
     print(f'\n{title}')
     for row in cells:
         print('  ' + '  '.join(c.ljust(w) if i == 0 else c.rjust(w)
                                for i, (c, w) in enumerate(zip(row, width))))
+    cells.insert(1, ['---'] + ['--:'] * (len(head) - 1))
+    tables.append(f'**{title}**\n\n'
+                  + ''.join(f'| {" | ".join(row)} |\n' for row in cells))
 
 
 # --- without Xen -------------------------------------------------------------
@@ -219,10 +228,10 @@ def idles(text):
     """{phase: {guest: {what: how many}}} of the lines of idle.txt."""
     phases = {}
     for line in text.splitlines():
-        phase, guest, seconds, wakeups, reads, writes = line.split()
+        phase, guest, seconds, wakeups, reads, writes, cpu = line.split()
         phases.setdefault(phase, {})[guest] = {
             'seconds': int(seconds), 'wakeups': int(wakeups),
-            'reads': int(reads), 'writes': int(writes)}
+            'reads': int(reads), 'writes': int(writes), 'cpu_ns': int(cpu)}
     return phases
 
 
@@ -280,11 +289,12 @@ def on_xen(args):
     phases = idles((idle / 'idle.txt').read_text())
     table('QEMU while its guest stands still',
           ['', 'seconds', 'wake-ups', 'without the device',
-           'reads and writes', 'without'],
+           'reads and writes', 'without', 'ms of processor time', 'without'],
           [[phase, str(both['device']['seconds']),
             str(both['device']['wakeups']), str(both['other']['wakeups']),
             str(both['device']['reads'] + both['device']['writes']),
-            str(both['other']['reads'] + both['other']['writes'])]
+            str(both['other']['reads'] + both['other']['writes']),
+            both['device']['cpu_ns'] / 1e6, both['other']['cpu_ns'] / 1e6]
            for phase, both in phases.items()])
     linux = {}
     for column, directory in ('with', healed), ('without', unhealed):
@@ -344,7 +354,7 @@ def of_the_bios(args):
           "a guest's start to Linux's first line",
           ['disk', 'runs', *map(str, sizes), 'first line', 'min', 'max'],
           [[name, str(len(seconds[name])),
-            *(f'{median[name][n]:.1f}' for n in sizes),
+            *(f'{median[name][n]:.2g}' for n in sizes),
             *(f'{of(seconds[name]):.2f}'
               for of in (statistics.median, min, max))] for name in median])
     goals = []
@@ -387,7 +397,7 @@ def of_a_herd(args):
 # --- plots -------------------------------------------------------------------
 
 def plot(name, caption, ylabel, lines, xlabel='devices'):
-    """@lines: {label: [(devices, value)...]}, into name.svg by gnuplot."""
+    """@lines: {label: [(x, value)...]}, into name.svg by gnuplot."""
     data = ''.join(f'$d{i} << EOD\n'
                    + ''.join(f'{x} {y}\n' for x, y in points) + 'EOD\n'
                    for i, points in enumerate(lines.values()))
@@ -427,6 +437,21 @@ def plots(report):
             (linux['resets'], linux['reset_seconds'] * 1000)]
         plot('stall', 'How long it takes to close what the firmware has '
              f'connected\\n{where}; {lab.HOST} in TCG', 'ms', lines)
+        both = xen['idle']['connected']
+        looks, ns = (both['device'][key] - both['other'][key]
+                     for key in ('wakeups', 'cpu_ns'))
+        seconds = both['device']['seconds']
+        measured = seconds * 1000 / looks
+        lines = {label: [(late, share * measured / late)
+                         for late in (1, 2, 5, round(measured, 1), 20, 50, 100)]
+                 for label, share in (
+                     ('wake-ups per second', looks / seconds),
+                     ("per mille of a processor of the lab's dom0",
+                      ns / seconds / 1e6))}
+        plot('polling', 'What it costs, while the firmware is connected, to see an '
+             f'OS\\nthat writes to no port: measured at {measured:.1f} ms, and '
+             f'in proportion\\n{where}; {lab.HOST} in TCG', '', lines,
+             'ms from one look at the callback parameter to the next')
     if qtest:
         lines = {}
         for cell in qtest['handoffs']:
@@ -449,6 +474,24 @@ def plots(report):
              f'processor time\\n{where}; without Xen', 'ms', lines, 'guests')
 
 
+def write_page(report):
+    """Tables and plots of all parts, in the page that says what they mean."""
+    where = report['machine']
+    pictures = sorted(OUT.glob('*.svg'))
+    for picture in pictures:
+        shutil.copy(picture, PAGE.parent / f'performance-{picture.name}')
+    head, rest = PAGE.read_text().split(BEGIN)
+    tail = rest.split(END)[1]
+    day = time.strftime('%Y-%m-%d')
+    PAGE.write_text('\n'.join([
+        head + BEGIN,
+        f'{day}, {where["cpu"]}, Linux {where["kernel"]}, {where["qemu"]}, '
+        f'{lab.HOST} in its TCG; load {where["load"]:.1f} at the start.\n',
+        *tables,
+        *(f'![{p.stem}](performance-{p.name})\n' for p in pictures),
+        END + tail]))
+
+
 # --- all parts ---------------------------------------------------------------
 
 PARTS = {'qtest': without_xen, 'xen': on_xen, 'bios': of_the_bios,
@@ -463,7 +506,8 @@ def machine():
     qemu = subprocess.run([BUILD / 'qemu-system-x86_64', '--version'],
                           check=True, capture_output=True, text=True).stdout
     return {'cpu': f'{len(cpu)} x {cpu[0]}' if cpu else platform.machine(),
-            'kernel': platform.release(), 'qemu': qemu.splitlines()[0],
+            'kernel': '.'.join(platform.release().split('.')[:2]),
+            'qemu': qemu.splitlines()[0],
             'load': os.getloadavg()[0]}
 
 
@@ -496,12 +540,13 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / 'report.json').write_text(json.dumps(report, indent=1) + '\n')
     plots(report)
-    print()
-    for part in report['parts'].values():
-        for g in part['goals']:
-            print(f'{"met" if g["met"] else "MISSED":6} {g["got"]:8} '
-                  f'{g["unit"]} (at most {g["limit"]}): {g["goal"]}')
-    print(f'measured in {time.monotonic() - start:.0f} s, all figures are in '
+    table('Goals', ['', 'measured', 'at most', 'unit', ''],
+          [[g['goal'], g['got'], g['limit'], g['unit'],
+            'met' if g['met'] else 'MISSED']
+           for part in report['parts'].values() for g in part['goals']])
+    if not args.part:
+        write_page(report)
+    print(f'\nmeasured in {time.monotonic() - start:.0f} s, all figures are in '
           f'{OUT.relative_to(TOP)}/report.json')
 
 

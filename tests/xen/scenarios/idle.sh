@@ -1,18 +1,19 @@
 # For scripts/bench.py: what QEMU does while its guest stands still, with the device and, at the
 # same time, without (the other guest): before the firmware has connected anything, while it is
-# connected and after the handoff.  idle.txt gets "PHASE GUEST SECONDS WAKE-UPS READS WRITES";
-# the messages of xenstore are among the reads and writes.
+# connected and after the handoff.  idle.txt gets "PHASE GUEST SECONDS WAKE-UPS READS WRITES CPU";
+# the messages of xenstore are among the reads and writes, CPU is in ns.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 
 counts() {
     pid=$(model_pid)
-    cat "/proc/$pid/task/"*/status "/proc/$pid/io" | awk '
+    cat "/proc/$pid/task/"*/status "/proc/$pid/io" "/proc/$pid/task/"*/schedstat | awk '
         /^voluntary_ctxt_switches:/ { wakeups += $2 }
         /^syscr:/ { reads = $2 }
         /^syscw:/ { writes = $2 }
-        END { print wakeups, reads, writes }'
+        /^[0-9]/ { cpu += $1 }
+        END { printf "%d %d %d %.0f\n", wakeups, reads, writes, cpu }'
 }
 
 stand_still() { # stand_still PHASE: both guests are paused
@@ -25,7 +26,10 @@ stand_still() { # stand_still PHASE: both guests are paused
         select_guest $guest
         counts | cat "$OUT/counts" - | awk -v line="$1 ${guest:-device} $IDLE" '
             NR == 1 { split($0, before) }
-            NR == 2 { print line, $1 - before[1], $2 - before[2], $3 - before[3] }
+            NR == 2 {
+                printf "%s %d %d %d %.0f\n", line, $1 - before[1], $2 - before[2], $3 - before[3],
+                    $4 - before[4]
+            }
             ' >>"/out/$NAME/idle.txt"
     done
 }
