@@ -137,11 +137,10 @@ static void native_grant_table_unmap(void *table, unsigned int frames)
 
 /* --- the guest's connection to xenstore ----------------------------------- */
 
-static struct qemu_xs_handle *native_turns;     /* of ours */
-
+/* @opaque: our connection to xenstored */
 static void native_turn(void *opaque)
 {
-    free(qemu_xen_xs_get_domain_path(native_turns, xen_domid));
+    free(qemu_xen_xs_get_domain_path(opaque, xen_domid));
 }
 
 /* From native_xenstore_reset() to native_xenstore_reset_end() */
@@ -157,8 +156,8 @@ static int native_xenstore_reset(int64_t until)
     if (rc < 0) {
         return rc;
     }
-    native_turns = native_filter ?: qemu_xen_xs_open();
-    if (!native_turns) {
+    native_ring.opaque = native_filter ?: qemu_xen_xs_open();
+    if (!native_ring.opaque) {
         return -errno;
     }
     pfn = value;
@@ -176,10 +175,10 @@ static void native_xenstore_reset_end(void)
         xenforeignmemory_unmap(xen_fmem, native_ring.page, 1);
         native_ring.page = NULL;
     }
-    if (native_turns && native_turns != native_filter) {
-        qemu_xen_xs_close(native_turns);
+    if (native_ring.opaque && native_ring.opaque != native_filter) {
+        qemu_xen_xs_close(native_ring.opaque);
     }
-    native_turns = NULL;
+    native_ring.opaque = NULL;
 }
 
 static const struct guest_backend_ops native_guest_ops = {

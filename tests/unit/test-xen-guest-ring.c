@@ -23,14 +23,24 @@ typedef struct Store {
     unsigned int watches, turns;
 } Store;
 
+static void put(char *bytes, XENSTORE_RING_IDX *prod, const void *data,
+                size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        bytes[MASK_XENSTORE_IDX((*prod)++)] = ((const char *)data)[i];
+    }
+}
+
 static void reply(Store *s, const struct xsd_sockmsg *to, uint32_t type)
 {
     struct xsd_sockmsg msg = { .type = type, .req_id = to->req_id };
 
-    for (size_t i = 0; i < sizeof(msg); i++) {
-        s->page.rsp[MASK_XENSTORE_IDX(s->page.rsp_prod++)] =
-            ((const char *)&msg)[i];
-    }
+    put(s->page.rsp, &s->page.rsp_prod, &msg, sizeof(msg));
+}
+
+static void send_part(Store *s, const void *data, size_t len)
+{
+    put(s->page.req, &s->page.req_prod, data, len);
 }
 
 static void look(Store *s)
@@ -107,14 +117,6 @@ static void store_free(Store *s)
 {
     g_byte_array_unref(s->in);
     g_free(s);
-}
-
-static void send_part(Store *s, const void *data, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        s->page.req[MASK_XENSTORE_IDX(s->page.req_prod++)] =
-            ((const char *)data)[i];
-    }
 }
 
 /* Its first request has an answer, and that is the last one there is */
@@ -208,7 +210,7 @@ static void test_c_nonsense(void)
     store_free(s);
 }
 
-/* It sees its feature's bit when it looks, once, more often, or not at all */
+/* It sees that it has to reconnect if it looks: not at all, once, or more */
 static void test_ocaml(void)
 {
     for (int looks = 0; looks < 4; looks++) {
@@ -230,7 +232,7 @@ static void test_ocaml(void)
     }
 }
 
-/* It has seen the bit when the handoff ends, and is about to forget all */
+/* It has seen that when the handoff ends, and is about to forget all */
 static void test_ocaml_late(void)
 {
     Store *s = store_new(XENSTORE_SERVER_FEATURE_RECONNECTION, 0);
