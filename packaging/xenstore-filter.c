@@ -4,9 +4,9 @@
  * With dm_restrict=1 QEMU loses xenstore, so that a guest which breaks into
  * QEMU does not get dom0's rights there.  This stands in xenstored's place in
  * QEMU's chroot, and passes on what xen-fw-handoff needs if the guest could do
- * the same itself: xenstored is asked for each node's permissions first.  So the
- * guest's quota stays its bound, too.  What goes beyond that is in is_report(),
- * and what Xen would tell the guest about itself begins with an @.
+ * the same itself: xenstored is asked for each node's permissions first.  So
+ * the guest's quota stays its bound, too.  What goes beyond that is in
+ * is_report(), and what Xen would tell the guest about itself begins with an @.
  *
  * QEMU cannot just keep a connection of its own: those from dom0 may do
  * everything, and no xenstored has a request any more that restricts one.  Nor
