@@ -19,6 +19,7 @@ help:
 	@echo "make check        style and documents: before a commit"
 	@echo "make deb          a Debian package of QEMU for a Xen host, in build/"
 	@echo "make test-deb     install it in a lab's dom0, use it for guests, remove it"
+	@echo "                  OLD=FILE: that older package first, as an upgrade"
 	@echo "make edit         patches/ and meson.build.patch as commits, in build/edit"
 	@echo "                  make edit OF=seabios: those of SeaBIOS, in build/edit-seabios"
 	@echo "make refresh      what those commits say by now, back to patches/ and meson.build.patch"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # deb.sh [lab]: build/qemu-system-xen-fw-handoff_VERSION_amd64.deb, QEMU as Debian builds it for Xen
 # with our device, beside Debian's own.  Checked by lintian, and by apt for whether the
-# release has what it depends on.  lab: also build/deb/, what a lab's dom0 installs.
+# release has what it depends on.  lab: also build/deb/, what a lab's dom0 installs, first the
+# older package OLD, if that is set.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -66,6 +67,7 @@ say "build/${deb##*/}: $(du -h "$deb" | cut -f 1); lintian finds nothing, Debian
 rm -rf "$TOP/build/deb"
 mkdir "$TOP/build/deb"
 ln "$deb" "$TOP/build/deb/"
+[ -z "${OLD:-}" ] || install -m 644 -D -t "$TOP/build/deb/old" "$OLD"
 cd "$TOP/build/deb"
 logged "fetching the packages that have QEMU's data" "$CACHE/log/deb-data.log" \
     apt-get download qemu-system-data seabios ipxe-qemu

@@ -1174,6 +1174,9 @@ def package(facts):
     yield ("a package that is removed leaves nothing, Debian's is the default",
            [facts['package'][key] for key in ('default', 'diverted', 'left')],
            ["Debian's", '', ''])
+    if 'upgraded' in facts['package']:
+        yield ('it was an upgrade of the older package',
+               facts['package']['upgraded'], '1, downgraded 0')
 
 
 PACKAGE.update({'readme': readme_packaged, 'package': package})

@@ -1,14 +1,12 @@
-# The Debian package for all guests of a host, as xen-fw-handoff(7) has it, and its removal.
-# Nothing in the guest's xl.cfg is about the device model, and it has what needs most of
+# The Debian package for all guests of a host, as xen-fw-handoff(7) has it, its upgrade and its
+# removal.  Nothing in the guest's xl.cfg is about the device model, and it has what needs most of
 # Debian's data: VGA, a keymap, a NIC with its ROM.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 
-debian=/usr/libexec/xen-qemu-system-i386
-echo "Debian's" >$debian
-dpkg-divert --local --rename --add /usr/libexec/xen-qemu-system-i386
-ln -s xen-fw-handoff/device-model /usr/libexec/xen-qemu-system-i386
+# an upgrade leaves it as it is
+[ -d /lab/debs/old ] || for_all_guests
 
 model() { echo 'device_model_args = [ ]'; }
 linux_guest "" "$EMULATED_NIC" 'vga = "stdvga"' 'nographic = 0' 'vnc = 1' 'keymap = "de"'
@@ -19,9 +17,14 @@ ready
 as_administrator
 destroy
 
-PATH="/usr/bin:$PATH" /usr/bin/dpkg --force-bad-path --remove qemu-system-xen-fw-handoff
+dpkg() { PATH="/usr/bin:$PATH" /usr/bin/dpkg --force-bad-path "$@" qemu-system-xen-fw-handoff; }
+dpkg --remove
+dpkg --purge
 {
-    echo "default $(cat $debian)"
-    echo "diverted $(dpkg-divert --list "$debian*")"
-    echo "left $(find /usr /etc -name '*xen-fw-handoff*' | tr '\n' ' ')"
+    echo "default $(cat "$DEBIANS_QEMU")"
+    echo "diverted $(dpkg-divert --list "$DEBIANS_QEMU*")"
+    echo "left $(find /usr /etc /var/lib/dpkg -name '*xen-fw-handoff*' | tr '\n' ' ')"
+    # from an older one, whose version is lower
+    [ ! -d /lab/debs/old ] || echo "upgraded $(grep -c '^Unpacking.*xen-fw-handoff.* over (' /out/dpkg.log)," \
+        "downgraded $(grep -c '^dpkg: .* downgrading' /out/dpkg.log)"
 } >>"$OUT/package.txt"
