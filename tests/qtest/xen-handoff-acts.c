@@ -45,6 +45,7 @@ typedef struct Device {
     /* as the toolstack made it */
     char *frontend, *backend;
     char **keys, **values;
+    char *fresh;                /* all of these */
 } Device;
 
 enum { XVDA, XVDB, XVDC, VIF0, CONSOLE1, VBD2000, VBD2001, VBD2002, VIF1, VIF2,
@@ -217,6 +218,7 @@ static void remember(Fuzz *f, Device *d)
     for (unsigned int i = 0; i < n; i++) {
         d->values[i] = read_key(f, d->frontend, d->keys[i]);
     }
+    d->fresh = qxen_keys_and_values(f->g, d->frontend);
     d->plugged = d->trusted = true;
 }
 
@@ -225,6 +227,7 @@ static void forget(Device *d)
     g_clear_pointer(&d->backend, g_free);
     g_clear_pointer(&d->keys, g_strfreev);
     g_clear_pointer(&d->values, g_strfreev);
+    g_clear_pointer(&d->fresh, g_free);
     d->plugged = false;
 }
 
@@ -1254,20 +1257,6 @@ static void act_handoff(Fuzz *f, Draw *r)
 
 /* --- the OS --------------------------------------------------------------- */
 
-static char *keys_and_values(Fuzz *f, const char *dir)
-{
-    g_autofree char *all = qxen_keys(f->g, dir);
-    g_auto(GStrv) key = g_strsplit(all, " ", 0);
-    GString *s = g_string_new("");
-
-    for (char **k = key; *k; k++) {
-        g_autofree char *value = read_key(f, dir, *k);
-
-        g_string_append_printf(s, "%s='%s' ", *k, value);
-    }
-    return g_string_free(s, false);
-}
-
 static void check_os(Fuzz *f, unsigned int sector, bool thoroughly)
 {
     const Device *d = &f->device[f->os_device];
@@ -1278,7 +1267,7 @@ static void check_os(Fuzz *f, unsigned int sector, bool thoroughly)
     if (!thoroughly) {
         return;
     }
-    is = keys_and_values(f, d->frontend);
+    is = qxen_keys_and_values(f->g, d->frontend);
     g_assert_cmpstr(is, ==, f->os_keys);
     for (unsigned int i = 0; i < f->os->ring.pages; i++) {
         if (!(qxen_grant_flags(f->g, f->os->ring.page[i].ref) & GTF_writing)) {
@@ -1362,7 +1351,7 @@ static void act_os(Fuzz *f, Draw *r)
         qxen_wait_state(f->g, d->backend, XenbusStateConnected);
         set_state(f, d, XenbusStateConnected);
     }
-    f->os_keys = keys_and_values(f, d->frontend);
+    f->os_keys = qxen_keys_and_values(f->g, d->frontend);
     for (unsigned int i = 0; i < f->os->ring.pages; i++) {
         keep_grant(f, f->os->ring.page[i].ref);
     }
@@ -1587,27 +1576,10 @@ static void remove_nonsense(Fuzz *f)
 
 static bool is_fresh(Fuzz *f, const Device *d)
 {
-    g_autofree char *want = g_strjoinv(" ", d->keys);
-    g_autofree char *has = NULL;
-    g_auto(GStrv) keys = NULL;
+    g_autofree char *is = qxen_keys_and_values(f->g, d->frontend);
 
-    if (!qxen_exists(f->g, d->frontend) ||
-        qxen_state(f->g, d->backend) != XenbusStateInitWait) {
-        return false;
-    }
-    keys = qxen_ls(f->g, d->frontend);
-    has = g_strjoinv(" ", keys);
-    if (strcmp(has, want)) {
-        return false;
-    }
-    for (unsigned int i = 0; d->keys[i]; i++) {
-        g_autofree char *value = read_key(f, d->frontend, d->keys[i]);
-
-        if (g_strcmp0(value, d->values[i])) {
-            return false;
-        }
-    }
-    return true;
+    return !strcmp(is, d->fresh) &&
+           qxen_state(f->g, d->backend) == XenbusStateInitWait;
 }
 
 static bool close_all(Fuzz *f)

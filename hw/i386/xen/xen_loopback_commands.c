@@ -103,6 +103,47 @@ static void cmd_ls(char **w, GString *result, Error **errp)
     g_list_free_full(items, g_free);
 }
 
+static GList *add_leaves(GList *leaves, const char *top, const char *below)
+{
+    g_autofree char *path = g_strconcat(top, *below ? "/" : "", below, NULL);
+    GList *items = NULL;
+
+    xs_impl_directory(lo->xs, DOM0, XBT_NULL, path, NULL, &items);
+    if (!items && *below) {
+        return g_list_prepend(leaves, g_strdup(below));
+    }
+    for (GList *l = items; l; l = l->next) {
+        g_autofree char *sub = g_strconcat(below, *below ? "/" : "",
+                                           (char *)l->data, NULL);
+
+        leaves = add_leaves(leaves, top, sub);
+    }
+    g_list_free_full(items, g_free);
+    return leaves;
+}
+
+/* What has nothing below it, sorted, relative to a path; 1: with its value */
+static void cmd_leaves(char **w, GString *result, Error **errp)
+{
+    bool values = atoi(w[0]);
+    GList *leaves = g_list_sort(add_leaves(NULL, w[1], ""),
+                                (GCompareFunc)strcmp);
+
+    for (GList *l = leaves; l; l = l->next) {
+        g_string_append_printf(result, "%s%s", result->len ? " " : "",
+                               (char *)l->data);
+        if (values) {
+            g_autofree char *path = g_strconcat(w[1], "/", (char *)l->data,
+                                                NULL);
+            char *value = lo_get(XBT_NULL, path, NULL);
+
+            g_string_append_printf(result, "='%s'", value ?: "");
+            free(value);
+        }
+    }
+    g_list_free_full(leaves, g_free);
+}
+
 static void cmd_rm(char **w, GString *result, Error **errp)
 {
     cmd_errno(errp, xs_impl_rm(lo->xs, DOM0, XBT_NULL, w[0]), w[0]);
@@ -459,6 +500,7 @@ static const struct {
     { "write-later", 2, cmd_write_later },
     { "read", 1, cmd_read },
     { "ls", 1, cmd_ls },
+    { "leaves", 2, cmd_leaves },
     { "rm", 1, cmd_rm },
     { "send", 1, cmd_send },
     { "hold", 1, cmd_hold },

@@ -563,32 +563,14 @@ char **qxen_ls(QXenGuest *g, const char *path)
     return names;
 }
 
-static void add_leaves(QXenGuest *g, const char *path, const char *below,
-                       GPtrArray *leaves)
-{
-    g_autofree char *dir = g_strdup_printf("%s%s%s", path, *below ? "/" : "",
-                                           below);
-    g_auto(GStrv) names = qxen_ls(g, dir);
-
-    if (!names[0] && *below) {
-        g_ptr_array_add(leaves, g_strdup(below));
-    }
-    for (char **name = names; *name; name++) {
-        g_autofree char *sub = g_strdup_printf("%s%s%s", below,
-                                               *below ? "/" : "", *name);
-
-        add_leaves(g, path, sub, leaves);
-    }
-}
-
 char *qxen_keys(QXenGuest *g, const char *path)
 {
-    g_autoptr(GPtrArray) leaves = g_ptr_array_new_with_free_func(g_free);
+    return qxen_ask(g, "leaves 0 %s", path);
+}
 
-    add_leaves(g, path, "", leaves);
-    g_ptr_array_sort(leaves, compare_names);
-    g_ptr_array_add(leaves, NULL);
-    return g_strjoinv(" ", (char **)leaves->pdata);
+char *qxen_keys_and_values(QXenGuest *g, const char *path)
+{
+    return qxen_ask(g, "leaves 1 %s", path);
 }
 
 void qxen_assert_keys(QXenGuest *g, const char *path, const char *keys)
