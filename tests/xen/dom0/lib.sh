@@ -801,6 +801,8 @@ collect_logs() {    # the guest ends, its logs stay
         [ ! -e "$log" ] || cp "$log" "$OUT/"    # what dom0 runs for a stub domain
     done
     mv "$CONSOLE" "$OUT/console.log" 2>/dev/null
+    [ "$status" = 0 ] || tail -n 5 "$OUT/console.log" | tr -d '\r' |
+        while read -r line; do say "FAIL: its last words: $line"; done
     rm -f "/tmp/$SCENARIO"-*
 }
 
