@@ -1576,10 +1576,14 @@ static void remove_nonsense(Fuzz *f)
 
 static bool is_fresh(Fuzz *f, const Device *d)
 {
-    g_autofree char *is = qxen_keys_and_values(f->g, d->frontend);
+    g_autofree char *is = NULL;
 
-    return !strcmp(is, d->fresh) &&
-           qxen_state(f->g, d->backend) == XenbusStateInitWait;
+    if (!qxen_exists(f->g, d->frontend) ||
+        qxen_state(f->g, d->backend) != XenbusStateInitWait) {
+        return false;
+    }
+    is = qxen_keys_and_values(f->g, d->frontend);
+    return !strcmp(is, d->fresh);
 }
 
 static bool close_all(Fuzz *f)

@@ -103,32 +103,34 @@ static void cmd_ls(char **w, GString *result, Error **errp)
     g_list_free_full(items, g_free);
 }
 
-static GList *add_leaves(GList *leaves, const char *top, const char *below)
+/* Of what is at and below @top/@below; returns 0 or an errno */
+static int add_leaves(GList **leaves, const char *top, const char *below)
 {
-    g_autofree char *path = g_strconcat(top, *below ? "/" : "", below, NULL);
+    const char *slash = *below ? "/" : "";
+    g_autofree char *path = g_strconcat(top, slash, below, NULL);
     GList *items = NULL;
+    int err = xs_impl_directory(lo->xs, DOM0, XBT_NULL, path, NULL, &items);
 
-    xs_impl_directory(lo->xs, DOM0, XBT_NULL, path, NULL, &items);
     if (!items && *below) {
-        return g_list_prepend(leaves, g_strdup(below));
+        *leaves = g_list_prepend(*leaves, g_strdup(below));
     }
     for (GList *l = items; l; l = l->next) {
-        g_autofree char *sub = g_strconcat(below, *below ? "/" : "",
-                                           (char *)l->data, NULL);
+        g_autofree char *sub = g_strconcat(below, slash, (char *)l->data, NULL);
 
-        leaves = add_leaves(leaves, top, sub);
+        add_leaves(leaves, top, sub);
     }
     g_list_free_full(items, g_free);
-    return leaves;
+    return err;
 }
 
 /* What has nothing below it, sorted, relative to a path; 1: with its value */
 static void cmd_leaves(char **w, GString *result, Error **errp)
 {
     bool values = atoi(w[0]);
-    GList *leaves = g_list_sort(add_leaves(NULL, w[1], ""),
-                                (GCompareFunc)strcmp);
+    GList *leaves = NULL;
 
+    cmd_errno(errp, add_leaves(&leaves, w[1], ""), w[1]);
+    leaves = g_list_sort(leaves, (GCompareFunc)strcmp);
     for (GList *l = leaves; l; l = l->next) {
         g_string_append_printf(result, "%s%s", result->len ? " " : "",
                                (char *)l->data);

@@ -493,7 +493,7 @@ char **qxen_ls(QXenGuest *g, const char *path);
 /**
  * qxen_keys:
  * @g: the guest
- * @path: absolute path of a node
+ * @path: absolute path of a node, which must exist
  *
  * Returns: the sorted paths of all leaves below, relative to @path, with spaces
  * between them: "backend queue-0/rx-ring-ref state"; g_free() it
@@ -503,9 +503,10 @@ char *qxen_keys(QXenGuest *g, const char *path);
 /**
  * qxen_keys_and_values:
  * @g: the guest
- * @path: absolute path of a node
+ * @path: absolute path of a node, which must exist
  *
- * Returns: the same with the value of each: "backend='/local/...' state='1'"
+ * Returns: the same with the value of each: "backend='/local/...' state='1'";
+ * g_free() it
  */
 char *qxen_keys_and_values(QXenGuest *g, const char *path);
 

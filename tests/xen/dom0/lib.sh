@@ -680,7 +680,6 @@ query() {
     qmp "/run/xen/qmp-libxl-$DOMID" "$3" >>"$OUT/qmp-$1.txt"
 }
 
-# as_administrator: the device's state by the line of the spec, README.md and xen-fw-handoff(7)
 DEBIANS_QEMU=/usr/libexec/xen-qemu-system-i386
 for_all_guests() { # of the host: the package's device model, as xen-fw-handoff(7) says
     echo "Debian's" >$DEBIANS_QEMU
@@ -688,6 +687,7 @@ for_all_guests() { # of the host: the package's device model, as xen-fw-handoff(
     ln -s xen-fw-handoff/device-model $DEBIANS_QEMU
 }
 
+# as_administrator: the device's state by the line of the spec, README.md and xen-fw-handoff(7)
 as_administrator() {
     xl qemu-monitor-command "$SCENARIO" "info xen-fw-handoff" |
         sed -n 's/^State: */state /p' | cut -d ' ' -f -2 >>"$OUT/package.txt"
