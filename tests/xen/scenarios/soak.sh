@@ -5,10 +5,11 @@
 # shellcheck shell=dash
 
 # tally ROUND: what Xen and dom0 have, into soak.txt; the kernel's workers come and go
-xl_gone() { ! cat /proc/[0-9]*/comm 2>/dev/null | grep -qx xl; }    # the one that watches a guest
+# xl watches a guest, and busybox's timeout sees only each second that its command has ended
+none_left() { ! cat /proc/[0-9]*/comm 2>/dev/null | grep -qxe xl -e timeout; }
 tally() {
     await 60 "QEMU's end" model_gone
-    await 60 "xl's end" xl_gone
+    await 60 "the end of xl and timeout" none_left
     rm -f /tmp/soak-xen
     dump /tmp/soak-xen
     echo 3 >/proc/sys/vm/drop_caches
