@@ -168,10 +168,10 @@ char *qxen_ask(QXenGuest *g, const char *fmt, ...)
     return must_run(g, command);
 }
 
-unsigned int qxen_stat(QXenGuest *g, const char *name)
+/* The number of @name in @stats, the loopback's answer to "stat" */
+static unsigned int stat_of(const char *stats, const char *name)
 {
-    g_autofree char *result = qxen_ask(g, "stat");
-    g_auto(GStrv) item = g_strsplit(result, " ", 0);
+    g_auto(GStrv) item = g_strsplit(stats, " ", 0);
     size_t len = strlen(name);
 
     for (char **i = item; *i; i++) {
@@ -179,7 +179,14 @@ unsigned int qxen_stat(QXenGuest *g, const char *name)
             return to_number(*i + len + 1);
         }
     }
-    g_error("xen-loopback does not count '%s': '%s'", name, result);
+    g_error("xen-loopback does not count '%s': '%s'", name, stats);
+}
+
+unsigned int qxen_stat(QXenGuest *g, const char *name)
+{
+    g_autofree char *stats = qxen_ask(g, "stat");
+
+    return stat_of(stats, name);
 }
 
 void qxen_settle(QXenGuest *g)
@@ -200,11 +207,13 @@ void qxen_settle(QXenGuest *g)
 
 QXenOpen qxen_open(QXenGuest *g)
 {
+    g_autofree char *stats = qxen_ask(g, "stat");
+
     return (QXenOpen) {
-        .maps = qxen_stat(g, "maps"),
-        .ports = qxen_stat(g, "ports"),
-        .watches = qxen_stat(g, "watches"),
-        .handles = qxen_stat(g, "handles"),
+        .maps = stat_of(stats, "maps"),
+        .ports = stat_of(stats, "ports"),
+        .watches = stat_of(stats, "watches"),
+        .handles = stat_of(stats, "handles"),
     };
 }
 
