@@ -115,8 +115,10 @@ def coverage(program, runs):
 
 def report(runs):
     for program, files in (QEMU, FILES), (BIOS, BIOS_FILES):
-        lines = coverage(program,
-                         [run for run in runs if run.program == program])
+        of_program = [run for run in runs if run.program == program]
+        if not of_program:
+            continue
+        lines = coverage(program, of_program)
         for name in files:
             tell(name, lines[Path(name).name])
 
@@ -126,9 +128,15 @@ def main():
     parser.add_argument('executions', type=int, help='of each target')
     parser.add_argument('--keep', action='store_true',
                         help='what is found, in tests/corpus')
-    args = parser.parse_args()
     names = sorted(path.name for path in CORPUS.iterdir())
-    runs = [Run(name, args.executions) for name in names]
+    parser.add_argument('target', nargs='*', default=names,
+                        help=f'among {" ".join(names)}; else all of them')
+    args = parser.parse_args()
+    unknown = set(args.target) - set(names)
+    if unknown:
+        parser.error(f'no target {unknown.pop()}; there are: '
+                     f'{" ".join(names)}')
+    runs = [Run(name, args.executions) for name in args.target]
     try:
         for run in runs:
             run.wait()
