@@ -1052,8 +1052,12 @@ static void fuzz_round(void)
 {
     static const char *const keys[] = {
         "state", "sectors", "sector-size", "info"
+    }, *const vdevs[] = {
+        "768", "5696", "2064", "268512256", /* hda, hdd, sdb, the 300th */
+        "51713", "19712", "xvda",           /* a partition, and none */
     };
     unsigned n = 1 + random_below(5), first = random_below(8), i, r;
+    bool renamed = false;
 
     world.noise = random_below(2);
     world.piece = random_below(3) ? 0 : 1 + random_below(50);
@@ -1062,6 +1066,7 @@ static void fuzz_round(void)
     world.lies = input && !random_below(2);
     world.other_hd = random_below(2);
     world.emulated = random_below(8);
+    world.no_memory = !random_below(20);
     ring->req_prod = ring->req_cons = random_number(4);
     ring->rsp_prod = ring->rsp_cons = random_number(4);
     if (random_below(2)) {
@@ -1076,26 +1081,35 @@ static void fuzz_round(void)
             put(random_below(2) ? "6" : "garbage", "%s/%s", d->be,
                 keys[random_below(4)]);
         }
+        if (!random_below(8)) {
+            put("cdrom", "%s/device-type", d->fe);
+        }
+        if (!random_below(8)) {
+            put(vdevs[random_below(ARRAY_SIZE(vdevs))], "%s/virtual-device",
+                d->fe);
+            renamed = true;
+        }
     }
     boot();
     for (r = 0; drives && r < 40 && (!input || input_left); r++) {
         struct disk *d;
-        unsigned count = 1 + random_below(128), lba = random_below(SECTORS);
+        unsigned count = random_below(128), lba = random_below(SECTORS), scale;
         int command = random_below(3) ? CMD_READ : CMD_WRITE, ret;
 
         i = random_below(drives);
-        if (drive[i].cd) {
-            continue;
-        }
+        scale = drive[i].drive->blksize / SECTOR;
+        count = 1 + count / scale;
+        lba /= scale;
         world.answer = random_below(random_below(3) ? 3 : ANSWERS);
         ret = transfer(i, command, lba, count);
-        if (world.lies) {
+        if (world.lies || renamed) {
             continue;       /* also of the disks' names and sizes */
         }
         d = &disks[drive[i].drive->cntl_id - first];
-        check(ret || world.answer >= SCRIBBLE || same(d, lba, count));
+        check(ret || world.answer >= SCRIBBLE ||
+              same(d, lba * scale, count * scale));
         check(ret != DISK_RET_EBADTRACK || world.answer == SCRIBBLE ||
-              world.answer == ERROR || lba + count > SECTORS);
+              world.answer == ERROR || (lba + count) * scale > SECTORS);
     }
 }
 
