@@ -38,7 +38,7 @@
 #define PAGE 4096u
 #define PER_PAGE (PAGE / sizeof(struct grant_entry_v1))
 #define SECTOR 512
-#define SECTORS 320
+#define SECTORS 240         /* with more ASan gets each disk anew from the kernel */
 
 #ifndef LIBFUZZER
 #define FAIL() exit(1)
@@ -657,12 +657,15 @@ static int transfer(unsigned i, int command, u64 lba, unsigned count)
     return ret;
 }
 
+/* The first and the last word of each sector: most inputs read few of them */
 static void fill(struct disk *d)
 {
     u32 i;
 
-    for (i = 0; i < SECTORS * SECTOR / 4; i++) {
-        ((u32 *)d->data)[i] = i * 0x9e3779b1u + d->vdev;
+    for (i = 0; i < SECTORS; i++) {
+        u32 *word = (u32 *)(d->data + i * SECTOR);
+
+        word[0] = word[SECTOR / 4 - 1] = i * 0x9e3779b1u + d->vdev;
     }
 }
 
@@ -921,9 +924,9 @@ static void sizes(void)
 
     for (n = 1; n <= 128; n++) {
         world.answer = n % 3;   /* RIGHT, REVERSED, ONE_BY_ONE */
-        check(!transfer(0, CMD_READ, n, n) && same(d, n, n));
+        check(!transfer(0, CMD_READ, n / 2, n) && same(d, n / 2, n));
         memset(buffer + AT, n, n * SECTOR);
-        check(!transfer(0, CMD_WRITE, 30 + n, n) && same(d, 30 + n, n));
+        check(!transfer(0, CMD_WRITE, 100, n) && same(d, 100, n));
         check(!transfer(0, CMD_READ, 29, 128) && same(d, 29, 128));
     }
     check(transfer(0, CMD_READ, 0, 129) == DISK_RET_EPARAM);
