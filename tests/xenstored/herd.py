@@ -139,8 +139,31 @@ async def bystander(herd):
         await herd.xs.do(WRITE, '/tool/herd', 'x')
 
 
+async def measure(herd, device):
+    """The figures of one herd, with the device or without."""
+    for domid in herd.domids:
+        await herd.make(domid)
+        herd.start_model(domid, '-device xen-fw-handoff,timeout-ms=60000'
+                         if device else '')
+    if device:
+        await asyncio.wait_for(herd.become('armed'), SECONDS)
+    else:
+        for domid in herd.domids:
+            while not (herd.rundir / f'qtest-{domid}').exists():
+                await asyncio.sleep(0.01)
+    ns, _ = await herd.measured(bystander(herd))
+    us = ns / WRITES / 1e3
+    if not device:
+        return {'write_us_without': us}
+    await herd.connect()
+    ns, seconds = await asyncio.wait_for(herd.measured(herd.announce_all()),
+                                         SECONDS)
+    return {'write_us_with': us, 'handoff_ms': ns / len(herd.domids) / 1e6,
+            'all_seconds': seconds}
+
+
 async def run(xenstored, size, shim):
-    """The figures of one herd, and of one without the device."""
+    """The figures of one herd with the device, and of one without."""
     figures = {'xenstored': xenstored, 'guests': size}
     for device in False, True:
         with contextlib.ExitStack() as stack:
@@ -148,27 +171,11 @@ async def run(xenstored, size, shim):
             herd.daemon = await herd.start_xenstored(shim)
             await herd.xs.do(WATCH, f'/local/domain/{DOM0}/device-model',
                              'node')
-            watcher = asyncio.create_task(herd.watch())
-            for domid in herd.domids:
-                await herd.make(domid)
-                herd.start_model(domid, '-device xen-fw-handoff,'
-                                 'timeout-ms=60000' if device else '')
-            if device:
-                await asyncio.wait_for(herd.become('armed'), SECONDS)
-            else:
-                for domid in herd.domids:
-                    while not (herd.rundir / f'qtest-{domid}').exists():
-                        await asyncio.sleep(0.01)
-            ns, _ = await herd.measured(bystander(herd))
-            figures['write_us_with' if device else 'write_us_without'] = \
-                ns / WRITES / 1e3
-            if device:
-                await herd.connect()
-                ns, seconds = await asyncio.wait_for(
-                    herd.measured(herd.announce_all()), SECONDS)
-                figures |= {'handoff_ms': ns / size / 1e6,
-                            'all_seconds': seconds}
-            watcher.cancel()
+            # an error of the one ends the other
+            async with asyncio.TaskGroup() as tasks:
+                watcher = tasks.create_task(herd.watch())
+                figures |= await measure(herd, device)
+                watcher.cancel()
     return figures
 
 
