@@ -38,7 +38,7 @@
 #define PAGE 4096u
 #define PER_PAGE (PAGE / sizeof(struct grant_entry_v1))
 #define SECTOR 512
-#define SECTORS 240         /* with more ASan gets each disk anew from the kernel */
+#define SECTORS 240         /* ASan keeps no memory of larger disks */
 
 #ifndef LIBFUZZER
 #define FAIL() exit(1)
@@ -623,7 +623,7 @@ static void boot(void)
         PCIDevices.first = NULL;
     }
     xen_blk_setup();
-    /* once for xenstore, once for backends; or not quite that for each answer */
+    /* once for xenstore, once for backends; or nearly that for each answer */
     check(now < 11000 ||
           (world.lies && now <= (5000 + pace) * (requests + 1)));
 }
