@@ -155,8 +155,11 @@ class Xenstore:
                     self.events.put_nowait((kind, body))
                 else:
                     self.asked.popleft().set_result((kind, body))
+        for answer in self.asked:
+            answer.set_exception(ConnectionError('xenstored has hung up'))
 
     async def do(self, kind, *strings):
+        assert not self.task.done(), 'xenstored has hung up'
         answer = asyncio.get_running_loop().create_future()
         self.asked.append(answer)
         self.writer.write(message(kind, *strings))
