@@ -373,7 +373,7 @@ def of_the_bios(args):
 
 # --- many guests at once -------------------------------------------------------
 
-HERDS = [1, 10, 100, 500]   # oxenstored does not get through the last, see the page
+HERDS = [1, 10, 100, 500]   # the last: not with oxenstored, see the page
 
 
 def of_a_herd(args):
