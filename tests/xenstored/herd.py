@@ -158,6 +158,9 @@ async def measure(herd, device):
     await herd.connect()
     ns, seconds = await asyncio.wait_for(herd.measured(herd.announce_all()),
                                          SECONDS)
+    for path in map(node, herd.domids):
+        count = await herd.xs.do(READ, path.replace('/state', '/handed-off'))
+        assert count == str(len(DEVICES)), f'{path}: {count} are handed off'
     return {'write_us_with': us, 'handoff_ms': ns / len(herd.domids) / 1e6,
             'all_seconds': seconds}
 
