@@ -912,12 +912,16 @@ QXenVbd *qxen_vbd_connect(QXenGuest *g, const char *name,
     return vbd;
 }
 
+/* in each id: what is where a response has no field, before the status */
+#define PADDING 0x5a
+
 static QXenVbdRequest *vbd_new_request(QXenVbd *vbd)
 {
     for (unsigned int i = 0; i < vbd->ring.slots; i++) {
         if (!vbd->request[i].id) {
             /* never again the same: a late response would be noticed */
-            vbd->request[i].id = ++vbd->fe.guest->requests << 8 | i;
+            vbd->request[i].id = ++vbd->fe.guest->requests << 16 |
+                                 PADDING << 8 | i;
             return &vbd->request[i];
         }
     }
@@ -926,6 +930,7 @@ static QXenVbdRequest *vbd_new_request(QXenVbd *vbd)
 
 #define BLKIF_REQ(field) offsetof(struct blkif_x86_64_request, field)
 #define BLKIF_RSP(field) offsetof(struct blkif_x86_64_response, field)
+#define PADDING_AT       (BLKIF_RSP(operation) + sizeof(uint8_t))
 
 QXenVbdRequest *qxen_vbd_submit(QXenVbd *vbd, bool write, uint64_t sector,
                                 unsigned int count, const void *buf)
@@ -978,6 +983,9 @@ static void vbd_response(QXenVbd *vbd)
     g_assert_cmphex(id, ==, r->id);
     g_assert_false(r->done);
     g_assert_cmpint(status, ==, BLKIF_RSP_OKAY);
+    /* a whole struct would have some of QEMU's memory there, as in XSA-216 */
+    g_assert_cmphex(qtest_readb(qts, ring_addr(ring, at + PADDING_AT)), ==,
+                    PADDING);
     r->done = true;
 }
 
