@@ -104,7 +104,7 @@ apt_setup() {
         die "apt-get indextargets failed: apt's sources are broken, run 'apt-get update' and see"
     mirror=$(echo "$targets" | awk -v s="$SUITE" '$1 == s && $2 == "main" { print $3; exit }')
     security=$(echo "$targets" | awk -v s="$SUITE-security" '$1 == s && $2 == "main" { print $3; exit }')
-    [ -n "$mirror" ] || die "apt's sources name no mirror of $SUITE main: add one to the sources"
+    [ -n "$mirror" ] || die "apt knows no mirror of $SUITE main: run apt-get update, if that is done add one to apt's sources"
     {
         for s in "$SUITE" "$SUITE-updates" "$SUITE-backports"; do
             echo "deb [signed-by=$key] $mirror $s main"

@@ -5,19 +5,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=sh disable=SC2034,SC2154
 
-# fetch 10.0: the newest 10.0.x source package, whole or not at all, or the tree that stands
-# for it; sets version and orig
+# fetch 10.0: the newest 10.0.x source package that is to be had, whole or not at all, or the tree
+# that stands for it; sets version and orig.  A mirror may list for hours what it does not have yet
 fetch() {
     [ -z "${TREE:-}" ] || [ "$1" != "$NEWEST" ] || { fetch_tree; return 0; }
-    version=$(apt-cache showsrc "$SOURCE" | awk -v want="$EPOCH$1." '$1 == "Version:" && index($2, want) == 1 { print $2 }' |
-        sort -V | tail -n 1)
-    [ -n "$version" ] || die "the mirror has no source package of $SOURCE $1.x (any more)"
-    orig=$CACHE/source/$SOURCE-$(echo "${version#*:}" | tr '~' '-')
-    [ ! -e "$orig/fetched" ] || return 0
-    rm -rf "$orig"
-    mkdir -p "$orig"
-    logged "fetching $SOURCE $version" "$CACHE/log/fetch.log" \
-        sh -c "cd '$orig' && apt-get source --only-source --download-only '$SOURCE=$version' && touch fetched"
+    for version in $(apt-cache showsrc "$SOURCE" | awk -v want="$EPOCH$1." '$1 == "Version:" && index($2, want) == 1 { print $2 }' |
+        sort -Vru); do
+        orig=$CACHE/source/$SOURCE-$(echo "${version#*:}" | tr '~' '-')
+        [ ! -e "$orig/fetched" ] || return 0
+        rm -rf "$orig"
+        mkdir -p "$orig"
+        ! (logged "fetching $SOURCE $version" "$CACHE/log/fetch.log" \
+            sh -c "cd '$orig' && apt-get source --only-source --download-only '$SOURCE=$version' && touch fetched") || return 0
+    done
+    die "the mirror has no source package of $SOURCE $1.x (any more)"
 }
 
 # fetch_tree: $TREE in place of a source package; its version ends in what its files are
