@@ -98,7 +98,10 @@ mkdir -p "$TOP/build"
 ln -sfn "$tree/qemu" "$TOP/build/qemu"
 [ "${1:-}" != source ] || { say "build/qemu is what patches and overlay make of QEMU ${version#*:}"; exit 0; }
 case $dir in
-    build-deb) same packaging/devices.mak configs/devices/i386-softmmu/xen-fw-handoff.mak ;;
+    build-deb)
+        # the same package wherever it is built
+        CONFIGURE="$CONFIGURE --extra-cflags=-ffile-prefix-map=$tree/qemu=."
+        same packaging/devices.mak configs/devices/i386-softmmu/xen-fw-handoff.mak ;;
     build-fuzz)
         same scripts/fuzz-devices.mak configs/devices/x86_64-softmmu/fuzz.mak
         same scripts/fuzz-files scripts/oss-fuzz/instrumentation-filter-template ;;
