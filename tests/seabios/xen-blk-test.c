@@ -625,9 +625,6 @@ static void begin(void)
     grants = allocate(PAGE, PAGE);
     memset(ring, 0, PAGE);
     memset(grants, 0, PAGE);
-    if (!pattern[1]) {
-        draw_pattern();
-    }
     hlist_add_head(&platform.node, &PCIDevices);
     put("1", "control/platform-feature-fw-handoff");
 }
@@ -1234,6 +1231,7 @@ int main(int argc, char **argv)
     unsigned i, rounds = 1000, failed = 0;
     bool fuzz = false;
 
+    draw_pattern();
     if (argc > 1 && !strcmp(argv[1], "--replay")) {
         return replay_all(argv + 2);
     }
