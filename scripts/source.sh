@@ -15,10 +15,12 @@ fetch() {
         [ ! -e "$orig/fetched" ] || return 0
         rm -rf "$orig"
         mkdir -p "$orig"
-        ! (logged "fetching $SOURCE $version" "$CACHE/log/fetch.log" \
-            sh -c "cd '$orig' && apt-get source --only-source --download-only '$SOURCE=$version' && touch fetched") || return 0
+        if (logged "fetching $SOURCE $version" "$CACHE/log/fetch.log" \
+            sh -c "cd '$orig' && apt-get source --only-source --download-only '$SOURCE=$version' && touch fetched"); then
+            return 0
+        fi
     done
-    die "the mirror has no source package of $SOURCE $1.x (any more)"
+    die "the mirror has no source package of $SOURCE $1.x (any more), or cannot be reached"
 }
 
 # fetch_tree: $TREE in place of a source package; its version ends in what its files are
