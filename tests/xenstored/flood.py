@@ -37,7 +37,7 @@ PACKAGES = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache',
                 'xen-fw-handoff', 'lab', 'packages', 'root')
 if not PACKAGES.exists() or not QEMU.exists():
     sys.exit(f'{Path(sys.argv[0]).stem}: no xenstored to run, make lab first; '
-             f'if you have, set XDG_CACHE_HOME as you did then')
+             'if you have, set XDG_CACHE_HOME as you did then')
 sys.path.insert(0, str(QEMU / 'python'))
 
 from qemu.qmp import QMPClient      # noqa: E402
