@@ -60,6 +60,8 @@ repository() {
     [ "$version" != "$(plain_git -C "$repo" log -1 --format=%s base 2>/dev/null)" ] || return 0
     unpack "$CACHE/unpacked"
     plain_git init -q "$CACHE/unpacked"
+    # else git packs it in the background, while it is moved
+    plain_git -C "$CACHE/unpacked" config gc.auto 0
     logged "making a repository of it" "$CACHE/log/git.log" \
         plain_git -C "$CACHE/unpacked" -c core.bigFileThreshold=1 -c core.compression=1 add -Af
     plain_git -C "$CACHE/unpacked" commit -q -m "$version"
