@@ -107,7 +107,8 @@ apt_setup() {
     [ -n "$mirror" ] || die "apt knows no mirror of $SUITE main: run apt-get update, if that is done add one to apt's sources"
     {
         for s in "$SUITE" "$SUITE-updates" "$SUITE-backports"; do
-            echo "deb [signed-by=$key] $mirror $s main"
+            # apt wants no source twice with other options
+            [ "$s" = "${EXTRA:+${EXTRA#* }}" ] || echo "deb [signed-by=$key] $mirror $s main"
         done
         echo "deb-src [signed-by=$key] $mirror $SOURCES main"
         # what a mirror had of it weeks ago will do
