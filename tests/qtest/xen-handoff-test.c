@@ -2841,6 +2841,25 @@ static void test_node_order(void)
     story_end(s);
 }
 
+static unsigned int writes(const char *ops)
+{
+    return atoi(strstr(ops, " write=") + strlen(" write="));
+}
+
+/* The guest goes on first, and then xenstore is told */
+static void test_behind_the_guest(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    g_autofree char *before = qxen_ask(s->g, "ops");
+    g_autofree char *after = qxen_ask(s->g, "port-writes 2 0x12 1");
+
+    g_assert_cmpuint(writes(after), ==, writes(before));
+    qxen_settle(s->g);
+    assert_node(s, "done|product number 0 (not registered) at port 0x12"
+                "|0|0|0|0");
+    story_end(s);
+}
+
 /* Each connection costs xenstored at any write: one while armed, none after */
 static void test_connections(void)
 {
@@ -3521,6 +3540,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/told", test_told);
     qtest_add_func("/xen-handoff/told/event-limit", test_event_limit);
     qtest_add_func("/xen-handoff/told/node-order", test_node_order);
+    qtest_add_func("/xen-handoff/told/behind-the-guest", test_behind_the_guest);
     qtest_add_func("/xen-handoff/told/connections", test_connections);
     qtest_add_func("/xen-handoff/told/without", test_query_without);
     qtest_add_func("/xen-handoff/trace", test_trace);
