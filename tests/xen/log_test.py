@@ -7,6 +7,7 @@ import contextlib
 import importlib.machinery
 import importlib.util
 import io
+import os
 from pathlib import Path
 import tempfile
 import unittest
@@ -112,6 +113,23 @@ class Log(unittest.TestCase):
                  '0x10', 'handing-off')):
             life, = self.read(f'qemu-dm: {text}\n')
             self.assertEqual(life['state'], state)
+
+    def test_migrated(self):
+        """The log that is written to by now has the last word."""
+        was, armed = LOG.splitlines(keepends=True)[9], LOG.splitlines()[6]
+        for newer in 'qemu-dm-web.log', 'qemu-dm-web--incoming.log':
+            with tempfile.TemporaryDirectory() as directory:
+                paths = [Path(directory) / 'qemu-dm-web--incoming.log',
+                         Path(directory) / 'qemu-dm-web.log',
+                         Path(directory) / 'qemu-dm-xylo.log']
+                for path in paths:
+                    is_newer = path.name == newer
+                    path.write_text(armed if is_newer else was)
+                    os.utime(path, (is_newer, is_newer))
+                web, xylo = handoff_log.read_logs(paths)
+            self.assertEqual([(life['guest'], life['state']) for life in web],
+                             [('web', 'unknown'), ('web', 'armed')])
+            self.assertEqual(xylo[-1]['guest'], 'xylo')
 
     def test_nothing(self):
         self.assertEqual(self.read('qemu-dm: warning: something else\n'), [])
