@@ -85,6 +85,9 @@ static void wait_for_release(CPUState *cpu, run_on_cpu_data unused)
         }
         qemu_wait_io_event_common(cpu);
     }
+    /* the guest may eject a CPU that is held */
+    held = g_slist_remove(held, cpu);
+    aio_wait_kick();
 }
 
 static bool emu_vcpu_hold(void)
