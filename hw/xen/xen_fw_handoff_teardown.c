@@ -31,7 +31,7 @@
 /* Time reserved for restoring one frontend when its backend did not follow */
 #define RESTORE_US 1000
 
-/* If the timer is later than this, the main loop stood still */
+/* If something comes later than this, the main loop stood still */
 #define LATE_MS 50
 
 static const struct {
@@ -57,8 +57,10 @@ struct XenFwHandoffTeardown {
     QEMUTimer timer;
     int64_t start, deadline;    /* ns, on the timer's clock */
     int64_t wake;               /* when the timer should come, 0: at once */
-    bool advanced;              /* a task has, since it came */
-    bool busy;                  /* a backend is to be asked again */
+    int64_t alive;              /* when we were last asked to do something */
+    int64_t stood_still;        /* ns, since the timer last came */
+    bool advanced;              /* a task has, since then */
+    int64_t ask_at;             /* again, a busy backend; 0: there is none */
 };
 
 static int64_t now(void)
@@ -271,18 +273,20 @@ static bool stays_closed(XenFwHandoffTeardown *t, const char *backend)
 static void write_step(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 {
     enum xenbus_state state = steps[task->step].frontend;
+    bool arrived = false;
 
     task->waiting_for = steps[task->step].backend;
     if (state == XenbusStateInitialising) {
-        if (stays_closed(t, task->backend)) {
-            task->waiting_for = XenbusStateClosed;
-        }
+        /* it is Closed already, and will write nothing that could be awaited */
+        arrived = stays_closed(t, task->backend);
         restore_frontend(t, task);
     } else {
         write_state(t, task, state, false, &task->error);
     }
     if (task->error || !is_pending(task)) {
         finish(t, task, XEN_FW_HANDOFF_FAILED);
+    } else if (arrived) {
+        finish(t, task, XEN_FW_HANDOFF_DONE);
     }
 }
 
@@ -343,7 +347,7 @@ static void advance(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
     task->busy = holds_rings(t, task);
     if (task->busy) {
         trace_xen_fw_handoff_busy(task->backend);
-        t->busy = true;
+        t->ask_at = t->ask_at ?: now() + BUSY_MS * SCALE_MS;
         return;
     }
     t->advanced = true;
@@ -380,11 +384,32 @@ static int64_t waits_until(const XenFwHandoffTeardown *t)
  */
 static void schedule(XenFwHandoffTeardown *t)
 {
+    t->alive = now();
     t->wake = t->pending ? waits_until(t) : 0;
-    if (t->pending && t->busy) {
-        t->wake = MIN(t->wake, now() + BUSY_MS * SCALE_MS);
+    if (t->pending && t->ask_at) {
+        t->wake = MIN(t->wake, t->ask_at);
     }
     timer_mod(&t->timer, t->wake);
+}
+
+/* We should have been asked earlier: QEMU stood still, perhaps all the time */
+static void note_standstill(XenFwHandoffTeardown *t)
+{
+    if (t->wake && now() - t->wake > LATE_MS * SCALE_MS) {
+        t->stood_still += now() - t->alive;
+    }
+}
+
+/* Those with a backend in that directory */
+static void advance_all(XenFwHandoffTeardown *t, const char *dir)
+{
+    for (guint i = 0; i < t->tasks->len; i++) {
+        XenFwHandoffTask *task = g_ptr_array_index(t->tasks, i);
+
+        if (is_pending(task) && g_str_has_prefix(task->backend, dir)) {
+            advance(t, task);
+        }
+    }
 }
 
 static void backend_changed(void *opaque, const char *path)
@@ -395,17 +420,13 @@ static void backend_changed(void *opaque, const char *path)
                                          : g_strdup(path); /* is it gone? */
     XenFwHandoffTask *task = g_hash_table_lookup(t->by_backend, backend);
 
+    note_standstill(t);
     if (task && is_pending(task)) {
         advance(t, task);
     }
     /* The first event of a watch, or the directory is gone with all in it */
     if (g_hash_table_contains(t->watches, path)) {
-        for (guint i = 0; i < t->tasks->len; i++) {
-            task = g_ptr_array_index(t->tasks, i);
-            if (is_pending(task) && g_str_has_prefix(task->backend, path)) {
-                advance(t, task);
-            }
-        }
+        advance_all(t, path);
     }
     schedule(t);
 }
@@ -438,13 +459,19 @@ static void ask_again(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 static void teardown_timer(void *opaque)
 {
     XenFwHandoffTeardown *t = opaque;
-    int64_t late = now() - t->wake;
 
-    /* That ends: a task has few steps */
-    if (t->wake && late > LATE_MS * SCALE_MS && t->advanced) {
-        t->deadline += late;
+    note_standstill(t);
+    /* What backends have done meanwhile may not have been heard of yet */
+    if (now() >= waits_until(t)) {
+        advance_all(t, "");
     }
-    t->advanced = t->busy = false;
+    /* That ends: a task has few steps */
+    if (t->advanced) {
+        t->deadline += t->stood_still;
+    }
+    t->advanced = false;
+    t->stood_still = 0;
+    t->ask_at = 0;
     for (guint i = 0; i < t->tasks->len; i++) {
         XenFwHandoffTask *task = g_ptr_array_index(t->tasks, i);
 
