@@ -213,6 +213,7 @@ static void frontend_changed(const char *name, void *opaque)
                      state == XenbusStateConnected;
     XenFwHandoffLedgerOwner owner;
     XenFwHandoffOs os;
+    bool poll;
 
     if (connected) {
         xen_fw_handoff_table_refresh(&s->table, NULL);
@@ -224,7 +225,11 @@ static void frontend_changed(const char *name, void *opaque)
         g_hash_table_add(s->logged, g_strdup(name))) {
         xen_fw_handoff_say(&s->report, "%s: connected by the firmware", name);
     }
-    if (!xen_fw_handoff_ledger_connections(s->ledger)) {
+    /* also if the OS has touched the last one before the parameter was read */
+    poll = xen_fw_handoff_ledger_connections(s->ledger) ||
+           (os == XEN_FW_HANDOFF_OS_PRESENT &&
+            xen_fw_handoff_ledger_ever_connected(s->ledger));
+    if (!poll) {
         timer_del(s->param_timer);
     } else if (!xen_guest_ops->add_callback_notifier &&
                !timer_pending(s->param_timer)) {
@@ -572,6 +577,9 @@ static void end_handoff(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
+    if (s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
+        return;                 /* a backend's event before handoff_over() */
+    }
     for (guint i = 0; i < s->tasks->len; i++) {
         xen_fw_handoff_report_task(&s->report, g_ptr_array_index(s->tasks, i));
     }
@@ -630,15 +638,19 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
         error_free(err);
         s->report.now.failed++;
     }
-    if (!s->tasks->len) {
-        end_handoff(s);
-        return;
-    }
-    /* A firmware that asks for a teardown reads on, and an OS has its own */
+    /*
+     * A firmware that asks for a teardown reads on, and an OS has its own.  One
+     * that has closed its devices may have left its watches.
+     */
     if (announced && s->os == XEN_FW_HANDOFF_OS_ABSENT &&
+        (s->tasks->len || xen_fw_handoff_ledger_ever_connected(s->ledger)) &&
         xen_guest_ops->xenstore_reset) {
         s->xenstore_reset = true;
         reset_xenstore(s, start + (int64_t)s->timeout_ms * SCALE_MS / 4);
+    }
+    if (!s->tasks->len) {
+        end_handoff(s);
+        return;
     }
     spent_ms = (get_clock() - start) / SCALE_MS;
     s->teardown = xen_fw_handoff_teardown_start(
@@ -936,7 +948,6 @@ static void begin_life(void *opaque)
 
     if (s->done) {
         set_state(s, XEN_FW_HANDOFF_STATE_DONE);
-        publish(s);
     } else if (!s->store.root) {
         arm(s);
     }
@@ -992,6 +1003,7 @@ static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
     if (s->done) {
         xen_fw_handoff_say(&s->report, "not armed: the guest is restored, its "
                                        "connections are its OS's");
+        publish(s);
     } else {
         arm(s);
     }
