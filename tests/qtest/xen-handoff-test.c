@@ -559,6 +559,24 @@ static void test_param_only_quick(void)
     story_end(s);
 }
 
+/* It takes the last disk over before anybody has read the parameter */
+static void test_param_only_first(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+    QXenConnect over = { .over = true, .no_wait = true };
+    QXenVbd *vbd;
+
+    firmware_boots_from(s, XVDA);
+    qxen_be_os(s->g);
+    vbd = qxen_vbd_connect(s->g, XVDA, &over);
+    assert_counts(s, 0, 0, 0, 0);
+    qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
+    assert_announcement(s, PARAMETER);
+    assert_connection(s, 1, XVDA, "os-changed", "skipped", "");
+    qxen_vbd_close(vbd);
+    story_end(s);
+}
+
 /* The same, but nothing was left: its parameter alone announces nothing */
 static void test_param_only_clean(void)
 {
@@ -1781,6 +1799,7 @@ static const Fault faults[] = {
     { "fault=stuck", "timed-out", XenbusStateInitWait, false },
     { "fault=gone", "handed-off", XenbusStateUnknown, true },
     { "fault=offline", "handed-off", XenbusStateClosed, true },
+    { "fault=offline delay-us=500", "handed-off", XenbusStateClosed, true },
     { "fault=unknown", "timed-out", XenbusStateUnknown, false },
     { "fault=garbage", "timed-out", XenbusStateUnknown, false },
 };
@@ -1819,6 +1838,39 @@ static void fault_among(const Fault *fault, unsigned int healthy)
                       backend);
     /* the culprit still holds what it did not let go */
     s->g->at_start.maps = s->g->at_start.ports = !fault->released;
+    story_end(s);
+}
+
+/* Another domain writes without end: a busy backend is asked again all the same */
+static void test_busy_among_writes(void)
+{
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=2000 ", "%s", "");
+    g_autofree char *backend = NULL;
+
+    qxen_backend_new(s->g, XVDA, "fault=busy");
+    backend = qxen_backend_path(s->g, XVDA);
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    qxen_out_begin(s->qts, 2, 0x12, 3);
+    while (qxen_vcpu_held(s->qts)) {
+        qxen_cmd(s->g, "write %s/noise 1", backend);
+    }
+    assert_counts(s, 1, 0, 0, 0);
+    story_end(s);
+}
+
+/* QEMU stands still for longer than it waits; the backend has followed long ago */
+static void test_standstill(void)
+{
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
+
+    qxen_backend_new(s->g, XVDA, "delay-us=1000");
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDA, NULL));
+    qxen_out_begin(s->qts, 2, 0x12, 3);
+    kill(qtest_pid(s->qts), SIGSTOP);
+    g_usleep(300 * SCALE_MS / SCALE_US);
+    kill(qtest_pid(s->qts), SIGCONT);
+    qxen_await_vcpu(s->qts);
+    assert_counts(s, 1, 0, 0, 0);
     story_end(s);
 }
 
@@ -2320,7 +2372,28 @@ static void test_xenstore_request(void)
     qxen_set_key(s->g, XVDA, "hello", "1");
     g_assert_cmpint(guest_events(s), ==, 1);
     g_assert_cmpint(qxen_stat(s->g, "resets"), ==, 0);
+    qxen_cmd(s->g, "rm " FRONTEND XVDA "/hello");
+    guest_events(s);
+    /* they end at the announcement, when no device is left to hand off */
+    announce(s);
+    assert_counts(s, 1, 0, 0, 0);
+    qxen_set_key(s->g, XVDA, "hello", "2");
+    g_assert_cmpint(guest_events(s), ==, 0);
+    g_assert_cmpint(qxen_stat(s->g, "resets"), ==, 1);
     story_end(s);
+}
+
+/* A guest whose firmware has connected nothing keeps what it has */
+static void test_xenstore_untouched(void)
+{
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    firmware_watches(s);
+    announce(s);
+    qxen_set_key(s->g, XVDA, "hello", "1");
+    g_assert_cmpint(guest_events(s), ==, 1);
+    g_assert_cmpint(qxen_stat(s->g, "resets"), ==, 0);
+    story_free(s);
 }
 
 /* It cannot be reset: no reason to leave a disk's ring mapped */
@@ -3329,6 +3402,8 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/owner/param-only", test_param_only);
     qtest_add_func("/xen-handoff/owner/param-only-quick",
                    test_param_only_quick);
+    qtest_add_func("/xen-handoff/owner/param-only-first",
+                   test_param_only_first);
     qtest_add_func("/xen-handoff/owner/param-only-clean",
                    test_param_only_clean);
     qtest_add_func("/xen-handoff/owner/firmware-closes", test_firmware_closes);
@@ -3412,6 +3487,8 @@ int main(int argc, char **argv)
                         "vif/0 delay-us=20000", test_remote);
     qtest_add_data_func("/xen-handoff/teardown/remote/scsiback", "vscsi/0",
                         test_remote);
+    qtest_add_data_func("/xen-handoff/teardown/remote/scsiback-slow",
+                        "vscsi/0 delay-us=500", test_remote);
     qtest_add_data_func("/xen-handoff/teardown/remote/driver-domain",
                         "vbd/51712 domain=3 delay-us=1000", test_remote);
     qtest_add_data_func("/xen-handoff/teardown/many/0", GUINT_TO_POINTER(0),
@@ -3492,6 +3569,9 @@ int main(int argc, char **argv)
                         test_last_word);
 
     qtest_add_func("/xen-handoff/fault/all-hang", test_all_hang);
+    qtest_add_func("/xen-handoff/fault/busy-among-writes",
+                   test_busy_among_writes);
+    qtest_add_func("/xen-handoff/fault/standstill", test_standstill);
     qtest_add_func("/xen-handoff/fault/destroyed", test_destroyed);
     qtest_add_data_func("/xen-handoff/fault/dying/closing",
                         "type=vbd3 domain=3 fault=dying-5", test_dying);
@@ -3523,6 +3603,8 @@ int main(int argc, char **argv)
                    test_xenstore_of_os);
     qtest_add_func("/xen-handoff/xenstore/reset/not-on-request",
                    test_xenstore_request);
+    qtest_add_func("/xen-handoff/xenstore/reset/not-without-firmware",
+                   test_xenstore_untouched);
     qtest_add_func("/xen-handoff/xenstore/reset/fails",
                    test_xenstore_reset_fails);
 
