@@ -185,10 +185,11 @@ int xen_guest_ring_reset(const XenGuestRing *ring, int64_t until)
 
     /*
      * Only oxenstored has that.  It reads a ring after an event, or when it
-     * looks at all of them every 15 s: it might take a part of what we send,
-     * and no more.  But before it reads from or writes to a ring it sees this,
-     * and forgets the connection as it was: our first write that a watch waits
-     * for ends them all.  If none does, what has been sent is taken at least.
+     * looks at all of them, which it does every 20 s or less often: it might
+     * take a part of what we send, and no more.  But before it reads from or
+     * writes to a ring it sees this, and forgets the connection as it was: our
+     * first write that a watch waits for ends them all.  If none does, what has
+     * been sent is taken at least.
      */
     if (qatomic_read(&page->server_features) &
         XENSTORE_SERVER_FEATURE_RECONNECTION) {

@@ -1142,8 +1142,8 @@ static void xen_fw_handoff_class_init(ObjectClass *klass, void *data)
     rc->phases.exit = xen_fw_handoff_reset_exit;
     device_class_set_props(dc, xen_fw_handoff_properties);
     object_class_property_set_description(klass, "timeout-ms",
-        "How long a handoff may take, in milliseconds, without the time that "
-        "disks of this process need to drain");
+        "How long a handoff may take, in milliseconds, without time in which "
+        "QEMU stands still");
     object_class_property_set_description(klass, "scrub-grants",
         "Clear the firmware's entries in the grant table");
 }
