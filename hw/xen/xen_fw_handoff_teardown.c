@@ -17,6 +17,7 @@
 #include "qapi/error.h"
 #include "qemu/timer.h"
 #include "qemu/main-loop.h"
+#include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/xen-bus-helper.h"
 #include "xen_fw_handoff_xenstore.h"
 #include "xen_fw_handoff_teardown.h"
@@ -520,9 +521,16 @@ XenFwHandoffTeardown *xen_fw_handoff_teardown_start(
     t->pending = tasks->len;
     t->by_backend = g_hash_table_new(g_str_hash, g_str_equal);
     t->watches = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    /* Code that waits for the end may poll no context but this */
-    aio_timer_init(qemu_get_aio_context(), &t->timer, QEMU_CLOCK_REALTIME,
-                   SCALE_NS, teardown_timer, t);
+    /*
+     * The timer comes where events do, or a drain would use up our time without
+     * them.  Code that waits for the end may poll no context but this one.
+     */
+    if (xen_guest_ops->events_in_drain) {
+        aio_timer_init(qemu_get_aio_context(), &t->timer, QEMU_CLOCK_REALTIME,
+                       SCALE_NS, teardown_timer, t);
+    } else {
+        timer_init_ns(&t->timer, QEMU_CLOCK_REALTIME, teardown_timer, t);
+    }
     t->start = now();
     t->deadline = t->start + timeout_ms * (int64_t)SCALE_MS;
 

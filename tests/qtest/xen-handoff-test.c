@@ -1059,6 +1059,24 @@ static void test_inflight(const void *data)
     story_end(s);
 }
 
+/* They take longer than a handoff may: that is not the other disk's fault */
+static void test_long_drain(void)
+{
+    Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "-blockdev driver="
+                     "null-co,size=1048576,read-zeroes=on,"
+                     "latency-ns=400000000,node-name=d0 "
+                     "-device xen-disk,drive=d0,vdev=xvda ");
+    QXenVbd *vbd = qxen_vbd_connect(s->g, XVDA, NULL);
+
+    qxen_backend_new(s->g, XVDB, "delay-us=1000");
+    qxen_vbd_abandon(qxen_vbd_connect(s->g, XVDB, NULL));
+    qxen_vbd_submit(vbd, false, 0, 8, NULL);
+    qxen_vbd_abandon(vbd);
+    announce(s);
+    assert_counts(s, 2, 0, 0, 0);
+    story_end(s);
+}
+
 /*
  * With QEMU's own Xen another vCPU is heard while a disk drains: it closes a
  * disk that the administrator has unplugged, and that is gone before its turn.
@@ -3469,6 +3487,7 @@ int main(int argc, char **argv)
     qtest_add_data_func("/xen-handoff/teardown/inflight", NULL, test_inflight);
     qtest_add_data_func("/xen-handoff/teardown/inflight-iothread",
                         ",iothread=io0", test_inflight);
+    qtest_add_func("/xen-handoff/teardown/long-drain", test_long_drain);
     qtest_add_func("/xen-handoff/teardown/unplug-while-draining",
                    test_unplug_while_draining);
     qtest_add_func("/xen-handoff/teardown/hotplug", test_hotplug);

@@ -133,6 +133,7 @@ static const struct guest_backend_ops emu_guest_ops = {
     .grant_table_size = emu_grant_table_size,
     .grant_table_map = emu_grant_table_map,
     .grant_table_unmap = emu_grant_table_unmap,
+    .events_in_drain = true,
     .xenstore_reset = emu_xenstore_reset,
 };
 

@@ -903,6 +903,7 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
         /* QEMU's own Xen sees the guest set the parameter */
         lo_guest_ops.add_callback_notifier = lo_add_callback_notifier;
     }
+    lo_guest_ops.events_in_drain = s->events_in_drain;
     xen_guest_ops = &lo_guest_ops;
     qemu_add_vm_change_state_handler(lo_vm_state_changed, NULL);
     xen_bus_init();
