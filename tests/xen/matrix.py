@@ -580,14 +580,22 @@ def kexec(facts):
 
 
 @scenario(('Toolstack', 'xl save and xl restore while the firmware runs'))
-def saved_in_firmware(facts):
-    yield from chk.firmware_connected(facts['before'], chk.ALL)
+def saved_in_firmware(facts, devices=chk.ALL):
+    yield from chk.firmware_connected(facts['before'], devices)
     yield from chk.armed_again(facts)
-    yield from chk.taken_over(facts, *chk.LINUX)
+    yield from chk.taken_over(facts, *chk.LINUX, devices=devices)
 
 
 scenario(('Toolstack', 'xl migrate within the host while the firmware runs'),
          name='saved-in-firmware.migrate')(saved_in_firmware)
+
+
+@scenario(('Toolstack', 'dm_restrict=1: xl save and xl restore while the '
+           'firmware runs'), name='saved-in-firmware.restrict')
+def saved_restricted(facts):
+    yield from saved_in_firmware(facts, [XVDE, chk.NIC])
+    yield ('the restored QEMU runs as a user of its own',
+           facts['model_uid'], 65536 + facts['domid'])
 
 
 @scenario(('Toolstack', 'xl migrate within the host of Linux with twins'))
