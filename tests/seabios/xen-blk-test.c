@@ -34,6 +34,8 @@
 #include "hw/pcidevice.h"
 #include "hw/xen-blk.h"
 #include "std/disk.h"
+#include "std/optionrom.h"
+#include "boot.h"
 
 #define PAGE 4096u
 #define PER_PAGE (PAGE / sizeof(struct grant_entry_v1))
@@ -69,6 +71,7 @@ static struct {
     enum answer answer;             /* of the backends */
     u32 gone_at;                    /* ms, when they are closed, if ever */
     int emulated;                   /* number of a disk that ATA has, too */
+    bool medium;                    /* in each CD of the stories of boot.c */
 } world = { .emulated = -1 };
 
 static u32 now;                     /* ms */
@@ -601,6 +604,10 @@ void boot_add_cd(struct drive_s *d, const char *desc, int prio)
     drive[drives++].drive = d;
 }
 
+/* For boot.c, which has a list of its own of what there is */
+u8 PlatformRunningOn;
+char *cdrom_media_info(struct drive_s *d) { return world.medium ? "CD" : NULL; }
+
 /* --- words of the stories ------------------------------------------------- */
 
 /* No two words are the same; drawn once, since most inputs read few of them */
@@ -1028,6 +1035,56 @@ static void index_wraps(void)
     }
 }
 
+static void boots(bool without_hd)
+{
+    check(!!real_boot_without_hd() == without_hd);
+}
+
+static struct drive_s other[2];
+#define BEHIND 200          /* hard disks, which are at 103 */
+
+/* What QEMU's own Xen has, too, and hard disks come before the network */
+static void boot_nothing(void)
+{
+    boots(false);
+    real_boot_add_cd(&other[0], "an empty CD", -1);
+    real_boot_add_bcv(0xc800, OPTION_ROM_INITVECTOR, 0, -1);
+    real_boot_add_bev(0xc900, 0x50, 0, -1);
+    real_boot_add_floppy(&other[1], "floppy", BEHIND);
+    boots(false);
+}
+
+static void boot_hd(void)
+{
+    real_boot_add_hd(&other[0], "disk", BEHIND);
+    boots(true);
+}
+
+static void boot_rom_of_a_disk(void)
+{
+    real_boot_add_bcv(0xc800, 0x50, 0, BEHIND);
+    boots(true);
+}
+
+static void boot_cd(void)
+{
+    world.medium = true;
+    real_boot_add_cd(&other[0], "a CD", BEHIND);
+    boots(true);
+}
+
+static void boot_floppy(void)
+{
+    real_boot_add_floppy(&other[0], "floppy", -1);
+    boots(true);
+}
+
+static void boot_network(void)
+{
+    real_boot_add_bev(0xc900, 0x50, 0, 1);
+    boots(true);
+}
+
 static const struct {
     void (*function)(void);
     const char *text;
@@ -1064,6 +1121,12 @@ static const struct {
     { gone_meanwhile, "request/backend-gone-meanwhile" },
     { scribble, "request/ring-overwritten" },
     { index_wraps, "request/ring-wraps" },
+    { boot_nothing, "boot/nothing-that-counts" },
+    { boot_hd, "boot/disk" },
+    { boot_rom_of_a_disk, "boot/option-rom-of-a-disk" },
+    { boot_cd, "boot/cd-behind-disks" },
+    { boot_floppy, "boot/floppy-before-disks" },
+    { boot_network, "boot/network-before-disks" },
 };
 
 /* --- fuzz ----------------------------------------------------------------- */

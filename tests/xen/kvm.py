@@ -32,7 +32,6 @@ TAP = '-netdev tap,id=n0,ifname=tap0,script=no,downscript=no'
 NIC = f'{TAP} -device xen-net-device,netdev=n0,mac=00:16:3e:11:11:11'
 ROM = '-fw_cfg name=genroms/labfw.rom,file=/guest/labfw.rom'
 LINUX = '-kernel /guest/vmlinuz -initrd /guest/initrd'
-NO_ROM = '-global kvm-apic.vapic=off'
 WORDS = ('console=ttyS0 mitigations=off nokaslr random.trust_cpu=on audit=0 '
          'apparmor=0 cryptomgr.notests no_timer_check')
 
@@ -169,9 +168,8 @@ class Guest:
         for n in range(3):
             self.make_disk(n, '-bios' in args)
         machine.run('cat >/tmp/options <<E\n' + '\n'.join(lines) + '\nE')
-        # without the device our BIOS takes KVM's option ROM for something else
-        # to boot from, and lets PV disks be
-        args += f' {lab.WITH_DEVICE if device else NO_ROM}'
+        if device:
+            args += f' {lab.WITH_DEVICE}'
         self.pid = machine.run(
             'qemu-system-x86_64 -cpu host,+xen-vapic -m 256 -nodefaults '
             '-accel kvm,xen-version=0x40011,kernel-irqchip=split '
