@@ -607,6 +607,10 @@ void boot_add_cd(struct drive_s *d, const char *desc, int prio)
 /* For boot.c, which has a list of its own of what there is */
 u8 PlatformRunningOn;
 char *cdrom_media_info(struct drive_s *d) { return world.medium ? "CD" : NULL; }
+void map_hd_drive(struct drive_s *d) { drive[drives++].drive = d; }
+void map_cd_drive(struct drive_s *d) { }
+void map_floppy_drive(struct drive_s *d) { }
+void call_bcv(u16 seg, u16 ip) { }
 
 /* --- words of the stories ------------------------------------------------- */
 
@@ -1085,6 +1089,26 @@ static void boot_network(void)
     boots(true);
 }
 
+/* Drives of the same priority: 0x80 is what it was without this driver */
+static void boot_order(void)
+{
+    static struct drive_s all[] = {
+        { .type = DTYPE_XEN_BLK }, { .type = DTYPE_ATA },
+        { .type = DTYPE_USB }, { .type = DTYPE_LSI_SCSI },
+        { .type = DTYPE_MEGASAS }, { .type = DTYPE_NVME },
+    };
+    unsigned i, n = ARRAY_SIZE(all);
+
+    for (i = 0; i < n; i++) {
+        real_boot_add_hd(&all[i], "disk", -1);
+    }
+    real_bcv_prepboot();
+    check(drives == n);
+    for (i = 0; i < n; i++) {
+        check(drive[i].drive == &all[(i + 1) % n]);
+    }
+}
+
 static const struct {
     void (*function)(void);
     const char *text;
@@ -1127,6 +1151,7 @@ static const struct {
     { boot_cd, "boot/cd-behind-disks" },
     { boot_floppy, "boot/floppy-before-disks" },
     { boot_network, "boot/network-before-disks" },
+    { boot_order, "boot/order-of-disks" },
 };
 
 /* --- fuzz ----------------------------------------------------------------- */
