@@ -70,9 +70,10 @@ static struct {
     bool no_platform, no_memory, other_hd;
     enum answer answer;             /* of the backends */
     u32 gone_at;                    /* ms, when they are closed, if ever */
-    int emulated;                   /* number of a disk that ATA has, too */
+    int emulated;                   /* number of a drive of this driver */
+    u8 driver;
     bool medium;                    /* in each CD of the stories of boot.c */
-} world = { .emulated = -1 };
+} world = { .emulated = -1, .driver = DTYPE_ATA };
 
 static u32 now;                     /* ms */
 static unsigned pace = 1;           /* ms that yield() takes */
@@ -590,7 +591,8 @@ void seabios_free(void *data)
 
 int boot_has_drive(u8 type, u32 n)
 {
-    return type == DTYPE_ATA && n == (u32)world.emulated;
+    return type == world.driver && world.emulated >= 0 &&
+           (n == (u32)-1 || n == world.emulated);
 }
 
 void boot_add_hd(struct drive_s *d, const char *desc, int prio)
@@ -772,6 +774,38 @@ static void twin(void)
     check(drives == 1 && drive[0].drive->cntl_id == 4);
     check(granted_entries() == 17);
     check(!strcmp(get("device/vbd/51712/state"), "1"));
+}
+
+/*
+ * A drive of this driver is number 2: that is xvdc, but only if both are disks
+ * or both are CDs
+ */
+static void beside(u8 driver, bool emulated_cd)
+{
+    world.emulated = 2;
+    world.driver = driver;
+    add_disk_as((202 << 8) + 32, CONNECTS, emulated_cd ? "cdrom" : "disk");
+    add_disk_as(22 << 8, CONNECTS, emulated_cd ? "disk" : "cdrom");
+    boot();
+    check(drives == 1 && drive[0].cd == !emulated_cd);
+    check(!strcmp(get("device/vbd/51744/state"), "1"));
+}
+
+static void beside_ata(void) { beside(DTYPE_ATA, false); }
+static void beside_ata_cd(void) { beside(DTYPE_ATA_ATAPI, true); }
+static void beside_ahci(void) { beside(DTYPE_AHCI, false); }
+static void beside_ahci_cd(void) { beside(DTYPE_AHCI_ATAPI, true); }
+
+/* SeaBIOS does not number those of the LSI controller */
+static void beside_lsi(void)
+{
+    world.emulated = 77;
+    world.driver = DTYPE_LSI_SCSI;
+    add_disk_as(8 << 8, CONNECTS, "disk");          /* sda */
+    add_disk(0);
+    boot();
+    check(drives == 1 && granted_entries() == 17);
+    check(!strcmp(get("device/vbd/2048/state"), "1"));
 }
 
 static void no_key(void)
@@ -1117,6 +1151,11 @@ static const struct {
     { many, "connect/more-than-grants" },
     { names, "connect/names" },
     { twin, "connect/twin" },
+    { beside_ata, "connect/beside-ata" },
+    { beside_ata_cd, "connect/beside-ata-cd" },
+    { beside_ahci, "connect/beside-ahci" },
+    { beside_ahci_cd, "connect/beside-ahci-cd" },
+    { beside_lsi, "connect/beside-lsi" },
     { no_key, "connect/no-key" },
     { no_key_not_needed, "connect/no-key-not-needed" },
     { in_use, "connect/in-use" },

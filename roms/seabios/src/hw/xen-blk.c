@@ -238,16 +238,18 @@ parse_vdev(struct xen_vbd_s *vbd)
     return 0;
 }
 
-// Whether SeaBIOS has found the disk that the toolstack has emulated at the
-// same place, if it has.
+// Whether SeaBIOS has found the disk, or the CD, that the toolstack has emulated
+// at the same place, if it has.
 static int
 has_twin(struct xen_vbd_s *vbd)
 {
     u32 n = vbd->number;
+    if (vbd->cd)
+        return boot_has_drive(DTYPE_ATA_ATAPI, n)
+            || boot_has_drive(DTYPE_AHCI_ATAPI, n);
     if (vbd->vdev >> 8 == 8 && boot_has_drive(DTYPE_LSI_SCSI, -1))
         return 1;
-    return boot_has_drive(DTYPE_ATA, n) || boot_has_drive(DTYPE_ATA_ATAPI, n)
-        || boot_has_drive(DTYPE_AHCI, n) || boot_has_drive(DTYPE_AHCI_ATAPI, n);
+    return boot_has_drive(DTYPE_ATA, n) || boot_has_drive(DTYPE_AHCI, n);
 }
 
 // Add it to the list if it may be ours to connect, in the order of the names,
