@@ -66,6 +66,7 @@ static struct {
     bool silent, deaf, gibberish;   /* xenstored */
     unsigned piece;                 /* bytes that it writes at once, if any */
     bool noise;                     /* watch events and old replies before */
+    bool flood;                     /* nothing but watch events, at once */
     bool lies;                      /* its replies are anything */
     bool no_platform, no_memory, other_hd;
     enum answer answer;             /* of the backends */
@@ -309,6 +310,20 @@ static void xenstored(void)
     notified = replied < reply_size &&
                ring->rsp_prod - ring->rsp_cons < XENSTORE_RING_SIZE;
 }
+
+#ifndef LIBFUZZER            /* which has one of its own */
+/* What another CPU does while the driver is at work */
+void __sanitizer_cov_trace_pc(void)
+{
+    static unsigned calls;
+
+    if (world.flood) {
+        ring->rsp_prod = ring->rsp_cons + XENSTORE_RING_SIZE;
+        now += !(++calls % 1000);
+        check(now < 11000);
+    }
+}
+#endif
 
 /* --- backends ------------------------------------------------------------- */
 
@@ -978,6 +993,20 @@ static void store_gibberish(void)
     boot_without_trace();
 }
 
+/* xenstored is as fast as the driver, the ring is never empty */
+static void store_flood(void)
+{
+    struct xsd_sockmsg event = { .type = XS_WATCH_EVENT };
+    unsigned i;
+
+    for (i = 0; i < XENSTORE_RING_SIZE; i += sizeof(event)) {
+        memcpy(ring->rsp + i, &event, sizeof(event));
+    }
+    world.silent = world.flood = true;
+    boot_without_trace();
+    check(now >= 5000 && now < 5010);
+}
+
 static void sizes(void)
 {
     struct disk *d = one_disk();
@@ -1172,6 +1201,7 @@ static const struct {
     { store_deaf, "xenstore/deaf" },
     { store_gibberish, "xenstore/gibberish" },
     { store_full, "xenstore/full-of-old-messages" },
+    { store_flood, "xenstore/flood-of-watch-events" },
     { store_mad, "xenstore/indices-that-make-no-sense" },
     { sizes, "request/sizes" },
     { error, "request/error" },

@@ -3,7 +3,7 @@
 // A BIOS cannot know which call was its last, so it never takes any of them
 // back: that is left to the host's xen-fw-handoff, or to an OS that can.  It
 // leaves as little as it can meanwhile: no callback, no watch, and nothing in
-// xenstore's rings.
+// xenstore's rings but what xenstore was too slow for.
 //
 // This file may be distributed under the terms of the GNU LGPLv3 license.
 
@@ -218,15 +218,19 @@ store_call(u32 type, const char *dir, const char *key, const char *value)
         return -1;
     StoreTold = Store->rsp_cons;
     xen_notify(StorePort);
-    do {
+    for (;;) {
         if (store_receive(&msg, sizeof(msg), end))
             return -1;
         if (msg.len > XENSTORE_PAYLOAD_MAX)
             return store_failed("sends what nobody can read");
         if (store_receive(StoreReply, msg.len, end))
             return -1;
+        if (msg.type != XS_WATCH_EVENT && msg.req_id == StoreId)
+            break;
         // Somebody before us may have set a watch, or not waited for a reply.
-    } while (msg.type == XS_WATCH_EVENT || msg.req_id != StoreId);
+        if (timer_check(end))
+            return store_failed("does not answer");
+    }
     StoreReply[msg.len] = '\0';
     return msg.type == type ? msg.len : -1;
 }
