@@ -911,6 +911,9 @@ static void bad_keys(void)
     put("/local/domain/3/none", "%s/backend", d->fe);
     boot();
     check(!drives);
+    for (d = disks; d < disks + n_disks; d++) {
+        check(strcmp(get("%s/state", d->fe), "4"));
+    }
 }
 
 static void no_platform(void)

@@ -382,11 +382,12 @@ add_vbd(struct xen_vbd_s *vbd)
         return "has a backend that has not bound its event channel";
     if (xenbus_read_num(&sectors, vbd->be, "sectors")
         || xenbus_read_num(&sector_size, vbd->be, "sector-size")
-        || xenbus_read_num(&info, vbd->be, "info")
-        || xenbus_write_num(vbd->fe, "state", XenbusStateConnected))
+        || xenbus_read_num(&info, vbd->be, "info"))
         return "has a backend that does not know its size";
     if (sector_size != DISK_SECTOR_SIZE)
         return "has sectors that are not of 512 bytes";
+    if (xenbus_write_num(vbd->fe, "state", XenbusStateConnected))
+        return "cannot be connected, xenstore refuses to write its keys";
     blk->drive.type = DTYPE_XEN_BLK;
     blk->drive.cntl_id = vbd->number;
     blk->drive.blksize = DISK_SECTOR_SIZE;
