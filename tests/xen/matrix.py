@@ -985,6 +985,15 @@ def bios_mixed(facts):
     yield from bios_handed_off(facts, 'announced', [XVDE])
 
 
+@scenario(('Firmware', 'a BIOS with an emulated SCSI disk, one that is PV only'),
+          name='bios-mixed.sda')
+def bios_mixed_sda(facts):
+    yield ('it boots from the emulated disk: the other one cannot be booted',
+           facts['int13']['steps'], [0])
+    yield from chk.at_rest(facts, 'firmware', ['vbd/2048'])
+    yield from bios_handed_off(facts, 'announced', [XVDE])
+
+
 @scenario(('Firmware', 'a BIOS with two disks that are PV only'))
 def bios_first(facts):
     yield from bios_handed_off(facts, 'announced', [XVDE, XVDF])

@@ -123,25 +123,29 @@ create() {
 
 # guest LINE...: make the guest, paused: a kernel's disk (xvda), QEMU's disk (xvdb), more DISKS
 # of the kernel with every fourth QEMU's unless all are to be of one KIND, or those of these
-# NUMBERS, a kernel's NIC or NICS of them, our firmware, and the device model under test.  LINEs
-# go into its config; ALL are its devices.
+# NUMBERS, one of which may be SCSI (sda), a kernel's NIC or NICS of them, our firmware, and the
+# device model under test.  LINEs go into its config; ALL are its devices.
 guest() {
     disks='' vifs='' ALL=''
     for n in ${NUMBERS:-$(seq 0 $((DISKS - 1)))}; do
         disk "$n"
         access=w
         [ "$n" != "$READ_ONLY" ] || access=r
+        vdev=d${n}p0
+        [ "$n" != "$SCSI" ] || vdev=sda
         # many of QEMU's own keep it busy at its start until xl thinks that it hangs
         case ${KIND:-$((n % 4))} in
         kernel | [023])
             loop=$(losetup -f)
             losetup "$loop" "$image"
             LOOPS="$LOOPS $loop"
-            disks="$disks \"phy:$loop,d${n}p0,$access\","
+            disks="$disks \"phy:$loop,$vdev,$access\","
             ;;
-        *) disks="$disks \"format=raw,vdev=d${n}p0,access=$access,backendtype=qdisk,target=$image\"," ;;
+        *) disks="$disks \"format=raw,vdev=$vdev,access=$access,backendtype=qdisk,target=$image\"," ;;
         esac
-        if [ "$n" -lt 16 ]; then
+        if [ "$vdev" = sda ]; then
+            ALL="$ALL vbd/2048"
+        elif [ "$n" -lt 16 ]; then
             ALL="$ALL vbd/$((51712 + 16 * n))"
         else
             ALL="$ALL vbd/$(((1 << 28) + 256 * n))"
@@ -828,7 +832,7 @@ finish() {  # also after a failure
 # scenario NAME[.VARIANT]: run /lab/scenarios/NAME.sh
 # shellcheck disable=SC2034  # VARIANT is for that
 scenario() {
-    NAME=$1 VARIANT=${1#*.} LOOPS='' DISKS=2 NUMBERS='' READ_ONLY='' NICS=1 KIND='' QCOW2=''
+    NAME=$1 VARIANT=${1#*.} LOOPS='' DISKS=2 NUMBERS='' SCSI='' READ_ONLY='' NICS=1 KIND='' QCOW2=''
     BIOS='' TESTED='' AFTER='' LOADS=/guest/vmlinuz LONG=120
     select_guest
     say "begins"
