@@ -408,6 +408,14 @@ add_vbd(struct xen_vbd_s *vbd)
     return NULL;
 }
 
+// It is of no use to us: have the backend let go of it.  An OS begins anew with
+// a disk that is Closed, or at least Linux does.
+static void
+close_vbd(struct xen_vbd_s *vbd)
+{
+    xenbus_write_num(vbd->fe, "state", XenbusStateClosed);
+}
+
 // The next step of one disk, if its backend is ready for it
 static void
 connect_vbd(struct xen_vbd_s *vbd)
@@ -421,6 +429,8 @@ connect_vbd(struct xen_vbd_s *vbd)
     } else if (vbd->blk && state == XenbusStateConnected) {
         vbd->done = 1;
         why = add_vbd(vbd);
+        if (why)
+            close_vbd(vbd);
     }
     if (why) {
         vbd->done = 1;
@@ -464,8 +474,11 @@ xen_blk_setup(void)
         xen_relax();
     } while (waiting && !timer_check(end));
     hlist_for_each_entry(vbd, &Vbds, node) {
-        if (!vbd->done)
-            printf("Xen: PV disk %s is left out, its backend does not answer:"
-                   " %s\n", vbd->name, vbd->be);
+        if (vbd->done)
+            continue;
+        if (vbd->blk)
+            close_vbd(vbd);
+        printf("Xen: PV disk %s is left out, its backend does not answer: %s\n"
+               , vbd->name, vbd->be);
     }
 }
