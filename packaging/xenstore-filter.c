@@ -294,7 +294,11 @@ static void answer(const struct msg *request)
         ok = !transaction;
         break;
     case XS_TRANSACTION_END:
-        ok = tx;
+        /* one that xenstored does not understand would leave it open there */
+        ok = tx && len == 2 && (*path == 'T' || *path == 'F');
+        if (ok) {
+            transaction = 0;    /* whether or not it is committed */
+        }
         break;
     case XS_UNWATCH:
     case XS_GET_DOMAIN_PATH:
@@ -308,11 +312,6 @@ static void answer(const struct msg *request)
             reply.body[sizeof(reply.body) - 1] = 0;
             must(sscanf(reply.body, "%" SCNu32, &transaction) == 1);
             in_transaction = 0;
-        }
-        break;
-    case XS_TRANSACTION_END:
-        if (tx == transaction) {
-            transaction = 0;    /* whether or not it was committed */
         }
         break;
     case XS_WATCH:
