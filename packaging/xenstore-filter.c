@@ -49,6 +49,7 @@
 #define MAX_WATCHES 64
 #define MAX_IN_TRANSACTION 2048 /* requests, since xenstored remembers them */
 #define MAX_REPORT 128          /* bytes of one value */
+#define MAX_DIGITS 9            /* of a count, so that it fits into an int */
 
 struct msg {
     struct xsd_sockmsg header;
@@ -218,14 +219,26 @@ static bool from_xen(const char *path, struct msg *reply)
     return ok;
 }
 
+/* 1 to MAX digits */
+static bool is_number(const char *value, size_t len, size_t max)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (!isdigit((unsigned char)value[i])) {
+            return false;
+        }
+    }
+    return len && len <= max;
+}
+
 /*
  * What the guest may not write itself: what QEMU reports, and the key that
- * tells the firmware of the device.
+ * tells the firmware of the device.  dom0's programs take a count for a number.
  */
 static bool is_report(const char *path, const char *value, size_t len)
 {
     static const char *const keys[] = {
-        "state", "announcement", "handed-off", "timed-out", "failed", "skipped"
+        "state", "announcement",    /* are texts, the others are counts */
+        "handed-off", "timed-out", "failed", "skipped"
     };
 
     if (is(path, "/local/domain/%u/control/platform-feature-fw-handoff")) {
@@ -237,7 +250,8 @@ static bool is_report(const char *path, const char *value, size_t len)
         snprintf(pattern, sizeof(pattern), "device-model/%%u/fw-handoff/%s",
                  keys[i]);
         if (is(path, pattern)) {
-            return len <= MAX_REPORT;
+            return i < 2 ? len <= MAX_REPORT
+                         : is_number(value, len, MAX_DIGITS);
         }
     }
     return false;
@@ -253,8 +267,8 @@ static bool may_write(const struct msg *request, struct msg *reply)
     size_t len = request->body + request->header.len - value;
 
     return is_report(path, value, len) ||
-           (is(path, "/local/domain/%u/device/*/*/state") && len == 1 &&
-            isdigit((unsigned char)*value) && guest_may(request, 'w', reply));
+           (is(path, "/local/domain/%u/device/*/*/state") &&
+            is_number(value, len, 1) && guest_may(request, 'w', reply));
 }
 
 static void answer(const struct msg *request)

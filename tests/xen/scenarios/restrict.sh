@@ -46,6 +46,8 @@ refused xenstore-write "$frontend/backend" /local/domain/0
 refused xenstore-write "$frontend/state" Connected
 refused xenstore-write "$own/device/vbd/1/state" 1
 refused xenstore-write "device-model/$DOMID/fw-handoff/more" 1
+refused xenstore-write "device-model/$DOMID/fw-handoff/handed-off" many
+refused xenstore-write "device-model/$DOMID/fw-handoff/skipped" 1234567890
 refused xenstore-write "device-model/$DOMID/state" running
 refused xenstore-rm "$frontend"
 refused xenstore-rm "$own/device/lab/0/theirs"
