@@ -91,6 +91,16 @@ class Log(unittest.TestCase):
             self.assertEqual((life['state'], life['domain'],
                               life['problems']), ('armed', 5, []))
 
+    def test_no_number(self):
+        """A QEMU that its guest has broken into does not hide the others."""
+        armed = 'qemu-dm: info: xen-fw-handoff: armed for domain 5\n'
+        done = LOG.splitlines(keepends=True)[5]
+        for was, number in (('1.2', '1.2.3'), ('1.2', '.'), ('1.2', '1' * 400),
+                            ('1 handed', '1' * 5000 + ' handed')):
+            life, = self.read(armed + done.replace(was, number))
+            self.assertEqual((life['ms'], life['handed off']), (None, 0))
+        self.read(armed.replace('5', '1' * 5000))
+
     def test_timestamp(self):
         life, = self.read('2026-11-21T12:00:00.000000Z qemu-dm: info: '
                           'xen-fw-handoff: armed for domain 5\n')
@@ -162,14 +172,21 @@ class Log(unittest.TestCase):
 {node}/7/fw-handoff/announcement = ""
 {node}/7/fw-handoff/state = "armed"
 {node}/8/fw-handoff/state = "armed"
+{node}/{'1' * 5000}/fw-handoff/state = "armed"
+{node}/11/fw-handoff/handed-off = "lol"
+{node}/11/fw-handoff/timed-out = "{'1' * 5000}"
+{node}/11/fw-handoff/failed = ""
+{node}/11/fw-handoff/skipped = "-1"
+{node}/11/fw-handoff/state = "done"
 """,
             ('xenstore-read', '/local/domain/5/name'): 'web\n',
             ('xenstore-read', '/local/domain/7/name'): 'mail\n',
+            ('xenstore-read', '/local/domain/11/name'): 'taken\n',
         }
         with unittest.mock.patch.object(handoff_log, 'xenstore',
                                         lambda *c: answers.get(c, '')):
             lives = handoff_log.ask_running([self.read(LOG), []])
-        web, _, mail, stubbed = [log[-1] if log else None for log in lives]
+        web, _, mail, taken, stubbed = [log[-1] if log else None for log in lives]
         self.assertEqual(
             [web[k] for k in ('domain', 'state', 'announcement', 'handed off',
                               'timed out', 'skipped', 'ms')],
@@ -178,6 +195,8 @@ class Log(unittest.TestCase):
             [mail[k] for k in ('guest', 'domain', 'state', 'announcement',
                                'handed off', 'problems')],
             ['mail', 7, 'armed', None, 0, []])
+        self.assertEqual([taken[k] for k in ('guest', *handoff_log.COUNTS)],
+                         ['taken', 0, 0, 0, 0])
         self.assertEqual([stubbed[k] for k in ('guest', 'domain', 'state')],
                          ['stubbed', 10, 'armed'])
 
