@@ -28,8 +28,9 @@ in_edit() { plain_git -C "$edit" "$@"; }
 # shellcheck disable=SC2086
 written() { cat $PATCHES | sha256sum; }
 
-saved() {       # all that is in build/edit
-    [ -z "$(in_edit status --porcelain)" ] && [ "$(in_edit rev-parse HEAD)" = "$(in_edit rev-parse -q --verify written)" ]
+saved() {       # all that is in build/edit; not if git cannot tell
+    head=$(in_edit rev-parse -q --verify HEAD) && changes=$(in_edit status --porcelain) &&
+        [ -z "$changes" ] && [ "$head" = "$(in_edit rev-parse -q --verify written)" ]
 }
 
 source_tree() {

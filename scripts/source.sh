@@ -52,24 +52,24 @@ plain_git() {
         GIT_COMMITTER_NAME=nobody GIT_COMMITTER_EMAIL=nobody@localhost git "$@"
 }
 
-# repository: the source that fetch() has fetched, as the commit "base" of the bare
-# repository $repo.  A threshold of 1 writes one pack instead of 10000 files
+# repository: the source that fetch() has fetched, as the commit "base" of the bare repository
+# $repo, on top of what was "base" before: worktrees may have somebody's commits on that, which
+# then can be rebased.  A threshold of 1 writes one pack instead of 10000 files
 repository() {
     name=${version#*:} name=$SOURCE-${name%%[+-]*}
     repo=$CACHE/git/$name.git
     [ "$version" != "$(plain_git -C "$repo" log -1 --format=%s base 2>/dev/null)" ] || return 0
     unpack "$CACHE/unpacked"
-    plain_git init -q "$CACHE/unpacked"
-    # else git packs it in the background, while it is moved
-    plain_git -C "$CACHE/unpacked" config gc.auto 0
-    logged "making a repository of it" "$CACHE/log/git.log" \
-        plain_git -C "$CACHE/unpacked" -c core.bigFileThreshold=1 -c core.compression=1 add -Af
-    plain_git -C "$CACHE/unpacked" commit -q -m "$version"
-    plain_git -C "$CACHE/unpacked" tag base
-    plain_git -C "$CACHE/unpacked" config core.bare true
-    rm -rf "$repo"
-    mkdir -p "$CACHE/git"
-    mv "$CACHE/unpacked/.git" "$repo"
+    plain_git init -q --bare "$repo"
+    # else git packs it in the background, while others use it
+    plain_git -C "$repo" config gc.auto 0
+    rm -f "$repo"/index*    # of an earlier source
+    logged "making a repository of it" "$CACHE/log/git.log" plain_git --git-dir="$repo" --work-tree="$CACHE/unpacked" \
+        -c core.bigFileThreshold=1 -c core.compression=1 add -Af "$CACHE/unpacked"
+    old=$(plain_git -C "$repo" rev-parse -q --verify base || :)
+    files=$(plain_git -C "$repo" write-tree)
+    new=$(plain_git -C "$repo" commit-tree ${old:+-p "$old"} -m "$version" "$files")
+    plain_git -C "$repo" tag -f base "$new" >"$CACHE/log/git.log"
     rm -rf "$CACHE/unpacked"
 }
 
