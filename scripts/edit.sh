@@ -121,6 +121,6 @@ mkdir -p "$CACHE/log"
 case ${1:-} in
 '') one_at_a_time; make_edit ;;
 refresh) one_at_a_time; refresh ;;
-check) check ;;
+check) one_at_a_time; check ;;
 *) die "usage: scripts/edit.sh [seabios] [refresh|check]" ;;
 esac
