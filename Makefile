@@ -89,8 +89,9 @@ series:
 	@scripts/series.sh
 check-series:
 	@scripts/series.sh check
-test-deb: lab
+test-deb:
 	@scripts/deb.sh lab
+	@$(MAKE) --no-print-directory lab
 	@python3 scripts/test.py --package
 clean:
 	@scripts/clean.sh

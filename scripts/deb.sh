@@ -31,6 +31,11 @@ changelog() {
     printf ' -- %s  %s\n' "$MAINTAINER" "$(date -R -u -d "@$SOURCE_DATE_EPOCH")"
 }
 
+[ -z "${OLD:-}" ] || [ "$(dpkg-deb -f "$OLD" Package 2>/dev/null)" = $PACKAGE ] || die "OLD=$OLD is no package $PACKAGE"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# what is in build/ may not be there any more when it is used
+[ -z "${OLD:-}" ] || install -m 644 -D -t "$work/old" "$OLD"
 "$TOP/scripts/build.sh" deb
 "$TOP/scripts/bios.sh"
 mkdir -p "$CACHE/log"
@@ -40,8 +45,6 @@ SOURCE_DATE_EPOCH=$(git -C "$TOP" log -1 --format=%ct)
 export SOURCE_DATE_EPOCH        # dpkg-deb's times
 VERSION=$(version)
 MAINTAINER=$(git -C "$TOP" log -1 --format='%an <%ae>')
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 tree=$work/tree
 cp -r "$TOP/packaging" "$tree"
 cp "$TOP/build/qemu/build-deb/qemu-system-i386" "$TOP/build/bios-256k.bin" "$TOP/scripts/xen-fw-handoff-log" \
@@ -55,7 +58,7 @@ logged "making the package" "$CACHE/log/deb.log" \
     sh -c "cd '$tree' && DEB_BUILD_OPTIONS=noautodbgsym debian/rules binary"
 
 deb=${PACKAGE}_${VERSION}_amd64.deb
-rm -f "$TOP/build/$PACKAGE"_*.deb
+find "$TOP/build" -maxdepth 1 -name "${PACKAGE}_*.deb" ! -samefile "${OLD:-/}" -delete
 mv "$work/$deb" "$TOP/build/"
 deb=$TOP/build/$deb
 # a commit in the version makes a name too long for CDs, and for nothing else
@@ -67,7 +70,7 @@ say "build/${deb##*/}: $(du -h "$deb" | cut -f 1); lintian finds nothing, Debian
 rm -rf "$TOP/build/deb"
 mkdir "$TOP/build/deb"
 ln "$deb" "$TOP/build/deb/"
-[ -z "${OLD:-}" ] || install -m 644 -D -t "$TOP/build/deb/old" "$OLD"
+[ -z "${OLD:-}" ] || cp -r "$work/old" "$TOP/build/deb/"
 cd "$TOP/build/deb"
 logged "fetching the packages that have QEMU's data" "$CACHE/log/deb-data.log" \
     apt-get download qemu-system-data seabios ipxe-qemu
