@@ -32,15 +32,18 @@ changelog() {
 }
 
 [ -z "${OLD:-}" ] || [ "$(dpkg-deb -f "$OLD" Package 2>/dev/null)" = $PACKAGE ] || die "OLD=$OLD is no package $PACKAGE"
+mkdir -p "$CACHE/log"
+apt_setup
+apt_install lintian git debhelper dh-python python3-sphinx
+# version() counts commits
+[ "$(git -C "$TOP" rev-parse --is-shallow-repository)" != true ] ||
+    die "the package's version needs the whole history, and this clone is a shallow one: git fetch --unshallow --tags"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # what is in build/ may not be there any more when it is used
 [ -z "${OLD:-}" ] || install -m 644 -D -t "$work/old" "$OLD"
 "$TOP/scripts/build.sh" deb
 "$TOP/scripts/bios.sh"
-mkdir -p "$CACHE/log"
-apt_setup
-apt_install lintian git debhelper dh-python python3-sphinx
 SOURCE_DATE_EPOCH=$(git -C "$TOP" log -1 --format=%ct)
 export SOURCE_DATE_EPOCH        # dpkg-deb's times
 VERSION=$(version)
