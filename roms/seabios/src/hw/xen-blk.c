@@ -299,8 +299,8 @@ find_vbd(const char *name)
 
 // What becomes of the disks is up to the host.  If it has xen-fw-handoff, they
 // are the OS's when that announces itself.  If it has not, an OS may find a
-// disk that we have connected in use, so only the one is connected without
-// which nothing boots.
+// disk that we have connected in use, so one is connected at most, and only if
+// the guest does not boot without it.
 static void
 choose_vbds(void)
 {
