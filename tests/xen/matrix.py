@@ -1022,9 +1022,9 @@ def ipxe_exit(facts):
 def bios_dead(facts):
     at = facts['snapshots']['firmware']
     yield from chk.firmware_connected(facts, [XVDE])
-    yield ('the other one it has asked for, in vain',
+    yield ('the other one it has asked for, in vain, and given up',
            [at[what][XVDF] for what in ('frontend_states', 'backend_states')],
-           [3, 2])
+           [6, 2])
     yield ('it names that on the screen, with what to look at',
            [line for line in facts['bios_says'] if 'xvdf' in line],
            ['Xen: PV disk xvdf is left out, its backend does not answer: '
