@@ -91,6 +91,11 @@ logged() {
     [ $took -lt 2 ] || say "$what: done in $took s"
 }
 
+# debians CODENAME: where $targets have its main from; others name a suite of theirs like that, too
+debians() {
+    echo "$targets" | awk -v of="$1" '$1 == of && $2 == "main" && $4 == "Debian" && NF == 4 { print $3; exit }'
+}
+
 # apt_setup: apt with its own sources and lists in the cache.  The mirror is the machine's,
 # its configuration is only read.  The lists are refreshed once a day.  With EXTRA set, "deb-src
 # sid" or "deb bullseye", they are others, which have that, too.
@@ -100,11 +105,11 @@ apt_setup() {
     apt=$CACHE/apt${EXTRA:+-${EXTRA#* }}
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
     # shellcheck disable=SC2016
-    targets=$(unset APT_CONFIG; apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages') ||
+    targets=$(unset APT_CONFIG; apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI) $(ORIGIN)' 'Created-By: Packages') ||
         die "apt-get indextargets failed: apt's sources are broken, run 'apt-get update' and see"
-    mirror=$(echo "$targets" | awk -v s="$SUITE" '$1 == s && $2 == "main" { print $3; exit }')
-    security=$(echo "$targets" | awk -v s="$SUITE-security" '$1 == s && $2 == "main" { print $3; exit }')
-    [ -n "$mirror" ] || die "apt knows no mirror of $SUITE main: run apt-get update, if that is done add one to apt's sources"
+    mirror=$(debians "$SUITE")
+    security=$(debians "$SUITE-security")
+    [ -n "$mirror" ] || die "apt knows no mirror of Debian's $SUITE main: run apt-get update, if that is done add one to apt's sources"
     {
         for s in "$SUITE" "$SUITE-updates" "$SUITE-backports"; do
             # apt wants no source twice with other options
