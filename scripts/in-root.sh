@@ -13,14 +13,19 @@
 suite=$1 root=$CACHE/root-$1 cache=$CACHE/$1 build=$TOP/build/$1
 shift
 
+# proxies: what apt here goes through, it has to go through there, too
+proxies() { apt-config dump | grep -i '^Acquire::[a-z]*::Proxy[: ]' || :; }
+
 make_root() {
     need_space 3000
     mkdir -p "$CACHE/log"
     apt_setup
     apt_install mmdebstrap mount
     rm -rf "$root.new"
+    proxies >"$root.proxies"
     logged "making a root of $suite" "$CACHE/log/root.log" env -u APT_CONFIG \
-        mmdebstrap --variant=apt --skip=cleanup/apt/lists --include=make,debian-archive-keyring \
+        mmdebstrap --variant=apt --skip=cleanup/apt/lists --include=make,debian-archive-keyring,ca-certificates \
+        --setup-hook="cp '$root.proxies' \"\$1/etc/apt/apt.conf.d/99proxies\"" \
         "$suite" "$root.new" \
         "deb $mirror $suite main" "deb $mirror $suite-updates main" \
         ${security:+"deb $security $suite-security main"}
@@ -30,6 +35,7 @@ make_root() {
 [ -d "$root" ] || (one_at_a_time && { [ -d "$root" ] || make_root; })
 mkdir -p "$cache" "$build" "$root$cache" "$root$TOP"
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
+proxies >"$root/etc/apt/apt.conf.d/99proxies"
 # shellcheck disable=SC2016
 exec unshare --mount sh -euc '
     root=$1 cache=$2 top=$3 build=$4
