@@ -56,6 +56,16 @@ one_at_a_time() {
     flock -n 9 || { say "waiting for another build in $CACHE"; flock 9; }
 }
 
+# end PID: and what it waits for, if it is a shell: other programs see to that themselves
+end() {
+    # shellcheck disable=SC2046
+    [ "$(readlink "/proc/$1/exe")" != "$(readlink /proc/$$/exe)" ] ||
+        set -- "$1" $(cat "/proc/$1/task/$1/children" 2>/dev/null)
+    kill "$1" 2>/dev/null || :
+    shift
+    for child; do end "$child"; done
+}
+
 # logged WHAT LOG COMMAND...: run COMMAND with its output in LOG; show how far it is
 # when it prints ninja's [done/total]; on failure show the log's end and give up
 logged() {
@@ -68,7 +78,7 @@ logged() {
     # ninja and apt must not inherit the lock: a daemon of theirs could keep it
     "$@" >"$log" 2>&1 9>&- </dev/null &
     pid=$!
-    trap 'kill $pid 2>/dev/null; exit 130' INT TERM
+    trap 'end $pid; exit 130' INT TERM
     shown=0
     while kill -0 $pid 2>/dev/null; do
         done=$(tail -c 2000 "$log" | tr '\r' '\n' | sed -n 's/^\[\([0-9]*\)\/\([0-9]*\)\].*/\1 \2/p' | tail -n 1)
