@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 
 import orders
@@ -37,6 +38,9 @@ LAB = CACHE / 'lab'
 OUT_SIZE = 256 << 20
 
 OK, SCENARIO_FAILED, LAB_FAILED = 0, 1, 2
+
+# Set when the user has ended it all, which only the main thread hears of
+over = threading.Event()
 
 # xsave=0: with XSAVE, dom0's processes crash at random under TCG's SVM
 XEN_ARGS = ('console=com1 com1=115200 dom0_mem=1024M loglvl=all '
@@ -366,13 +370,13 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
                 f'-ex "target remote {work}/gdb"')
         console = Console(out / 'serial.log', say)
         end = time.monotonic() + timeout
-        while (process.poll() is None and time.monotonic() < end
+        while (process.poll() is None and not over.wait(0.2)
+               and time.monotonic() < end
                and (gdb or time.monotonic() < console.heard
                     + SILENCE * PATIENCE)):
             console.poll()
-            time.sleep(0.2)
         console.poll()
-        timed_out = process.poll() is None
+        timed_out = process.poll() is None and not over.is_set()
         if timed_out:
             say(f'TIME-OUT after {time.monotonic() - console.start:.0f} s; '
                 f'the last sign of life: {console.last}')
@@ -409,6 +413,16 @@ def sayer(host, name):
     return lambda text: print(f'{host.suite}/{name}: {text}', flush=True)
 
 
+def in_threads(count, one, todo):
+    """What ONE returns for each of TODO, so many at a time."""
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            return list(pool.map(one, todo))
+        except (KeyboardInterrupt, SystemExit):
+            over.set()
+            raise
+
+
 def run_side_by_side(runs):
     """Run labs whose guests have the device and that have it not.
 
@@ -423,8 +437,7 @@ def run_side_by_side(runs):
                    say=sayer(host, name), host=host,
                    settings={'XENSTORED': name} if name == 'oxenstored' else {})
 
-    with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as pool:
-        return max(pool.map(one, runs))
+    return max(in_threads(min(len(runs), os.cpu_count() or 1), one, runs))
 
 
 def run_soak(rounds):
@@ -436,8 +449,7 @@ def run_soak(rounds):
                    say=sayer(HOST, name),
                    settings={'ROUNDS': rounds, 'XENSTORED': xenstored})
 
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        return max(pool.map(one, XENSTOREDS))
+    return max(in_threads(min(2, os.cpu_count() or 1), one, XENSTOREDS))
 
 
 def run_package(names, debs):
@@ -460,7 +472,7 @@ def run_matrix(hosts, names):
 
     def in_turn(n, host, xenstored, todo):
         attempt = 0
-        while todo:
+        while todo and not over.is_set():
             name = f'matrix-{n}-{xenstored}-{attempt}'
             plain = [s.partition('@')[0] for s in todo]
             run(name, plain, WITH_DEVICE, settings={'XENSTORED': xenstored},
@@ -477,8 +489,7 @@ def run_matrix(hosts, names):
                          if (s.partition('@')[2] or XENSTOREDS[0]) == xenstored]
                 in_turn(n, host, xenstored, of_it[n::labs])
 
-    with ThreadPoolExecutor(labs) as pool:
-        list(pool.map(share, range(labs)))
+    in_threads(labs, share, range(labs))
     return where
 
 
