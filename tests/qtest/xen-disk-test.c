@@ -242,6 +242,21 @@ static void test_discard(void)
     stop_closed(g);
 }
 
+/* A CD-ROM is read-only, whatever its node is */
+static void test_discard_read_only(void)
+{
+    QXenGuest *g = qxen_machine_start("-blockdev driver=raw,discard=unmap,"
+                                      "file.driver=null-co,file.size=1048576,"
+                                      "node-name=d0 "
+                                      "-device xen-cdrom,drive=d0,vdev=xvda");
+    QXenVbd *vbd = qxen_vbd_connect(g, XVDA, NULL);
+
+    g_assert_false(qxen_vbd_discard(vbd, 0, 8));
+    qxen_vbd_read(vbd, 0, 1, NULL);
+    qxen_vbd_close(vbd);
+    stop_closed(g);
+}
+
 /* A disk looks for a free vdev among those there are */
 static void test_auto_vdev(void)
 {
@@ -340,6 +355,7 @@ int main(int argc, char **argv)
                         test_close_in_drain);
     qtest_add_func("/xen-disk/reset", test_reset);
     qtest_add_func("/xen-disk/discard", test_discard);
+    qtest_add_func("/xen-disk/discard-read-only", test_discard_read_only);
     qtest_add_func("/xen-disk/auto-vdev", test_auto_vdev);
     qtest_add_func("/xen-disk/hotplug", test_hotplug);
     qtest_add_func("/xen-disk/device-add", test_device_add);
