@@ -315,6 +315,31 @@ static void test_device_add(void)
     stop_closed(g);
 }
 
+/* Nor does it connect before it can, to a guest that could not wait for it */
+static void test_device_add_connected(void)
+{
+    QXenGuest *g = qxen_machine_start("-global "
+                                      "xen-loopback.events-in-drain=on");
+    QXenPage ring = qxen_page_new(g, 0, false);
+    g_autofree char *ref = g_strdup_printf("%u", ring.ref);
+
+    qxen_set_key(g, XVDA, "feature-large-sector-size", "1");
+    qxen_set_key(g, XVDA, "ring-ref", ref);
+    qxen_set_key(g, XVDA, "event-channel", "1");
+    qxen_set_key(g, XVDA, "state", "4");
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'device_add', 'arguments': {"
+                             "'driver': 'xen-disk', 'drive': 'disk',"
+                             "'vdev': 'xvda' } }");
+    qxen_wait_state(g, QDISK "51712", XenbusStateConnected);
+    g_assert_cmpuint(qxen_stat(g, "maps"), ==, 1);
+    qxen_set_key(g, XVDA, "state", "6");
+    qxen_wait_state(g, QDISK "51712", XenbusStateClosed);
+    g_assert_cmpuint(qxen_stat(g, "maps"), ==, 0);
+    qxen_page_free(g, ring);
+    g->at_start = qxen_open(g); /* with that disk */
+    stop_closed(g);
+}
+
 /* A NIC on a tap does not keep QEMU from its end */
 static void test_nic_at_exit(void)
 {
@@ -359,6 +384,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-disk/auto-vdev", test_auto_vdev);
     qtest_add_func("/xen-disk/hotplug", test_hotplug);
     qtest_add_func("/xen-disk/device-add", test_device_add);
+    qtest_add_func("/xen-disk/device-add-connected", test_device_add_connected);
     qtest_add_func("/xen-net/frames", test_nic);
     qtest_add_func("/xen-net/exit", test_nic_at_exit);
     qtest_add_func("/xen-console/output", test_console);
