@@ -223,6 +223,62 @@ static void test_reset(void)
     stop_closed(g);
 }
 
+static QXenVbd *connect_and_submit(QXenGuest *g)
+{
+    QXenVbd *vbd = qxen_vbd_connect(g, XVDA, NULL);
+
+    for (int i = 0; i < 8; i++) {
+        qxen_vbd_submit(vbd, false, i, 8, NULL);
+    }
+    return vbd;
+}
+
+/* A guest that is reset: another vCPU connects while requests are waited for */
+static void test_connect_in_reset(void)
+{
+    QXenGuest *g = qxen_machine_start("-global xen-loopback.events-in-drain=on "
+                                      SLOW_DISK WITH_IOTHREAD);
+    g_autofree char *keys = qxen_frontend_keys(g, XVDA);
+    QXenVbd *vbd = connect_and_submit(g);
+
+    qxen_cmd(g, "write-later 20 " QXEN_DEVICES XVDA "/state 6");
+    qxen_cmd(g, "write-later 40 " QXEN_DEVICES XVDA "/state 4");
+    qtest_system_reset(g->qts);
+    qxen_assert_fresh(g, XVDA, keys);
+    g_assert_cmpuint(qxen_stat(g, "maps") + qxen_stat(g, "ports"), ==, 0);
+    qxen_vbd_abandon(vbd);
+    qxen_take_over(g);
+    g_usleep(IN_FLIGHT_US);
+    qxen_assert_untouched(g);
+    qxen_vbd_close(qxen_vbd_connect(g, XVDA, NULL));
+    stop_closed(g);
+}
+
+/* The same while its disk is taken away by force */
+static void test_connect_in_unplug(const void *data)
+{
+    QXenGuest *g = qxen_machine_start("-global xen-loopback.events-in-drain=on "
+                                      SLOW_DISK "%s", (const char *)data);
+    g_autofree char *asked = NULL;
+    QXenVbd *vbd = connect_and_submit(g);
+
+    qxen_cmd(g, "record on");
+    qxen_cmd(g, "write-later 20 " QXEN_DEVICES XVDA "/state 4");
+    qxen_cmd(g, "rm " QDISK "51712");
+    qxen_wait_state(g, QXEN_DEVICES XVDA, XenbusStateUnknown);
+    qxen_settle(g);
+    asked = qxen_ask(g, "record off");
+    g_assert_nonnull(strstr(asked, "destroy " QXEN_DEVICES XVDA));
+    g_assert_null(strstr(asked, "read " QXEN_DEVICES XVDA "/ring-ref"));
+    qxen_vbd_abandon(vbd);
+    qxen_take_over(g);
+    g_usleep(IN_FLIGHT_US);
+    qxen_assert_untouched(g);
+    g_assert_cmpuint(qxen_stat(g, "maps") + qxen_stat(g, "ports"), ==, 0);
+    g->at_start = qxen_open(g); /* without a disk */
+    stop_closed(g);
+}
+
 /* --- other bugs that there were ------------------------------------------- */
 
 /* A guest discards more than there is */
@@ -379,6 +435,11 @@ int main(int argc, char **argv)
     qtest_add_data_func("/xen-disk/close-in-drain-iothread", WITH_IOTHREAD,
                         test_close_in_drain);
     qtest_add_func("/xen-disk/reset", test_reset);
+    qtest_add_func("/xen-disk/connect-in-reset", test_connect_in_reset);
+    qtest_add_data_func("/xen-disk/connect-in-unplug", "",
+                        test_connect_in_unplug);
+    qtest_add_data_func("/xen-disk/connect-in-unplug-iothread", WITH_IOTHREAD,
+                        test_connect_in_unplug);
     qtest_add_func("/xen-disk/discard", test_discard);
     qtest_add_func("/xen-disk/discard-read-only", test_discard_read_only);
     qtest_add_func("/xen-disk/auto-vdev", test_auto_vdev);
