@@ -19,9 +19,10 @@
 #define QDISK     "/local/domain/0/backend/qdisk/7/"
 
 /* A disk that takes its time, so that requests are in flight */
-#define SLOW_DISK "-blockdev driver=null-co,size=1048576,read-zeroes=on," \
-                  "latency-ns=100000000,node-name=slow "                   \
-                  "-device xen-disk,drive=slow,vdev=xvda"
+#define DISK_OF_MS(ms) "-blockdev driver=null-co,size=1048576,read-zeroes=on," \
+                       "latency-ns=" #ms "000000,node-name=slow "             \
+                       "-device xen-disk,drive=slow,vdev=xvda"
+#define SLOW_DISK DISK_OF_MS(100)
 #define IN_FLIGHT_US (200 * 1000)   /* longer than a request takes */
 
 #define WITH_IOTHREAD ",iothread=io0 -object iothread,id=io0"
@@ -30,6 +31,21 @@ static void stop_closed(QXenGuest *g)
 {
     qxen_assert_closed(g);
     qxen_machine_stop(g);
+}
+
+/* The only disk goes, and what it had in flight harms nobody */
+static void wait_gone(QXenGuest *g)
+{
+    for (int i = 0; qxen_stat(g, "handles") == g->at_start.handles; i++) {
+        g_assert_cmpint(i, <, 1000);
+        g_usleep(10 * 1000);
+    }
+    qxen_settle(g);
+    qxen_take_over(g);
+    g_usleep(IN_FLIGHT_US);
+    qxen_assert_untouched(g);
+    g_assert_cmpuint(qxen_stat(g, "maps") + qxen_stat(g, "ports"), ==, 0);
+    g->at_start = qxen_open(g);
 }
 
 /* --- the test bed itself -------------------------------------------------- */
@@ -237,7 +253,7 @@ static QXenVbd *connect_and_submit(QXenGuest *g)
 static void test_connect_in_reset(void)
 {
     QXenGuest *g = qxen_machine_start("-global xen-loopback.events-in-drain=on "
-                                      SLOW_DISK WITH_IOTHREAD);
+                                      DISK_OF_MS(500) WITH_IOTHREAD);
     g_autofree char *keys = qxen_frontend_keys(g, XVDA);
     QXenVbd *vbd = connect_and_submit(g);
 
@@ -265,17 +281,26 @@ static void test_connect_in_unplug(const void *data)
     qxen_cmd(g, "record on");
     qxen_cmd(g, "write-later 20 " QXEN_DEVICES XVDA "/state 4");
     qxen_cmd(g, "rm " QDISK "51712");
-    qxen_wait_state(g, QXEN_DEVICES XVDA, XenbusStateUnknown);
-    qxen_settle(g);
-    asked = qxen_ask(g, "record off");
-    g_assert_nonnull(strstr(asked, "destroy " QXEN_DEVICES XVDA));
-    g_assert_null(strstr(asked, "read " QXEN_DEVICES XVDA "/ring-ref"));
     qxen_vbd_abandon(vbd);
-    qxen_take_over(g);
-    g_usleep(IN_FLIGHT_US);
-    qxen_assert_untouched(g);
-    g_assert_cmpuint(qxen_stat(g, "maps") + qxen_stat(g, "ports"), ==, 0);
-    g->at_start = qxen_open(g); /* without a disk */
+    wait_gone(g);
+    asked = qxen_ask(g, "record off");
+    g_assert_null(strstr(asked, "read " QXEN_DEVICES XVDA "/ring-ref"));
+    stop_closed(g);
+}
+
+/* It goes while its guest closes it, and requests are waited for */
+static void test_unplug_in_close(const void *data)
+{
+    QXenGuest *g = qxen_machine_start("-global xen-loopback.events-in-drain=on "
+                                      SLOW_DISK "%s", (const char *)data);
+    QXenVbd *vbd = connect_and_submit(g);
+
+    qxen_cmd(g, "race-write 1 " QDISK "51712/online "
+             QXEN_DEVICES XVDA "/state 6");
+    qxen_cmd(g, "rm " QDISK "51712");
+    qxen_vbd_abandon(vbd);
+    wait_gone(g);
+    g_assert_cmpuint(qxen_stat(g, "race-writes"), ==, 1);
     stop_closed(g);
 }
 
@@ -440,6 +465,9 @@ int main(int argc, char **argv)
                         test_connect_in_unplug);
     qtest_add_data_func("/xen-disk/connect-in-unplug-iothread", WITH_IOTHREAD,
                         test_connect_in_unplug);
+    qtest_add_data_func("/xen-disk/unplug-in-close", "", test_unplug_in_close);
+    qtest_add_data_func("/xen-disk/unplug-in-close-iothread", WITH_IOTHREAD,
+                        test_unplug_in_close);
     qtest_add_func("/xen-disk/discard", test_discard);
     qtest_add_func("/xen-disk/discard-read-only", test_discard_read_only);
     qtest_add_func("/xen-disk/auto-vdev", test_auto_vdev);

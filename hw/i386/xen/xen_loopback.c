@@ -487,30 +487,47 @@ typedef struct LoEvent {
     char *path;
 } LoEvent;
 
+static void lo_deliver(LoEvent *ev)
+{
+    lo->nr_events--;
+    if (ev->watch) {
+        ev->watch->fn(ev->watch->opaque, ev->path);
+    }
+    g_free(ev->path);
+    g_free(ev);
+}
+
 static void lo_xs_event(EventNotifier *e)
 {
     struct qemu_xs_handle *h = container_of(e, struct qemu_xs_handle, notifier);
     LoEvent *ev;
 
-    if (h->delivering) {
-        return; /* as be_watch_bh(); the notifier stays set */
-    }
     event_notifier_test_and_clear(e);
     /* one at a time: a handler may close the handle of another */
     ev = g_queue_pop_head(&h->events);
-    lo->nr_events -= ev != NULL;
     if (!g_queue_is_empty(&h->events)) {
         event_notifier_set(e);
     }
     if (ev) {
-        if (ev->watch) {
-            h->delivering = lo->events_in_drain;
-            ev->watch->fn(ev->watch->opaque, ev->path);
-            h->delivering = false;
-        }
-        g_free(ev->path);
-        g_free(ev);
+        lo_deliver(ev);
     }
+}
+
+/* As be_watch_bh(): all that there are, and none while a callback polls */
+static void lo_xs_event_in_drain(EventNotifier *e)
+{
+    struct qemu_xs_handle *h = container_of(e, struct qemu_xs_handle, notifier);
+    LoEvent *ev;
+
+    event_notifier_test_and_clear(e);
+    if (h->delivering) {
+        return;
+    }
+    h->delivering = true;
+    while ((ev = g_queue_pop_head(&h->events))) {
+        lo_deliver(ev);
+    }
+    h->delivering = false;
 }
 
 /* Count and record; returns whether it has to fail, with errno */
@@ -531,13 +548,14 @@ static bool lo_xs_op(LoXsOp op, const char *path)
  * On the iohandler context, where qemu_set_fd_handler() puts libxenstore's; or
  * on the main one, which is polled while a disk drains, as QEMU's own Xen does
  */
-static void lo_xs_listen(struct qemu_xs_handle *h, EventNotifierHandler *fn)
+static void lo_xs_listen(struct qemu_xs_handle *h, bool listen)
 {
     if (lo->events_in_drain) {
-        aio_set_event_notifier(qemu_get_aio_context(), &h->notifier, fn, NULL,
+        aio_set_event_notifier(qemu_get_aio_context(), &h->notifier,
+                               listen ? lo_xs_event_in_drain : NULL, NULL,
                                NULL);
     } else {
-        event_notifier_set_handler(&h->notifier, fn);
+        event_notifier_set_handler(&h->notifier, listen ? lo_xs_event : NULL);
     }
 }
 
@@ -554,7 +572,7 @@ static struct qemu_xs_handle *lo_xs_open(void)
         return NULL;
     }
     g_queue_init(&h->events);
-    lo_xs_listen(h, lo_xs_event);
+    lo_xs_listen(h, true);
     lo->nr_handles++;
     return h;
 }
@@ -563,7 +581,8 @@ static void lo_xs_close(struct qemu_xs_handle *h)
 {
     LoEvent *ev;
 
-    lo_xs_listen(h, NULL);
+    g_assert(!h->delivering); /* whose callback may go on with the device */
+    lo_xs_listen(h, false);
     event_notifier_cleanup(&h->notifier);
     while ((ev = g_queue_pop_head(&h->events))) {
         lo->nr_events--;
