@@ -379,26 +379,27 @@ static int64_t waits_until(const XenFwHandoffTeardown *t)
     return t->deadline - MIN(reserve, t->timeout_ms * (int64_t)SCALE_MS / 2);
 }
 
-/*
- * The end is reported from the timer, too: done() frees the teardown, and may
- * close the handle whose watch we are called from.
- */
-static void schedule(XenFwHandoffTeardown *t)
-{
-    t->alive = now();
-    t->wake = t->pending ? waits_until(t) : 0;
-    if (t->pending && t->ask_at) {
-        t->wake = MIN(t->wake, t->ask_at);
-    }
-    timer_mod(&t->timer, t->wake);
-}
-
 /* We should have been asked earlier: QEMU stood still, perhaps all the time */
 static void note_standstill(XenFwHandoffTeardown *t)
 {
     if (t->wake && now() - t->wake > LATE_MS * SCALE_MS) {
         t->stood_still += now() - t->alive;
     }
+    t->alive = now();
+}
+
+/*
+ * The end is reported from the timer, too: done() frees the teardown, and may
+ * close the handle whose watch we are called from.
+ */
+static void schedule(XenFwHandoffTeardown *t)
+{
+    note_standstill(t);
+    t->wake = t->pending ? waits_until(t) : 0;
+    if (t->pending && t->ask_at) {
+        t->wake = MIN(t->wake, t->ask_at);
+    }
+    timer_mod(&t->timer, t->wake);
 }
 
 /* Those with a backend in that directory */
@@ -421,7 +422,6 @@ static void backend_changed(void *opaque, const char *path)
                                          : g_strdup(path); /* is it gone? */
     XenFwHandoffTask *task = g_hash_table_lookup(t->by_backend, backend);
 
-    note_standstill(t);
     if (task && is_pending(task)) {
         advance(t, task);
     }
