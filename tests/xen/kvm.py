@@ -528,6 +528,31 @@ def in_flight(machine, device):
         yield from ended(g)
 
 
+def no_ram(machine, device):
+    """Grants of what nobody can map: the disk does not connect."""
+    with guest(machine, device, firmware=chk.DISKS[0], no_ram=1,
+               gates='firmware') as g:
+        g.reach('firmware')
+        firmware = evidence.parse_firmware(g.com1.text)
+        yield ('the disk does not work',
+               {d: bool(firmware[d]['works']) for d in firmware},
+               {chk.DISKS[0]: False})
+        yield from ended(g)
+
+
+def console(machine, device):
+    """More resets than there can be mappings of a grant."""
+    with guest(machine, device,
+               '-chardev null,id=c0 -device xen-console,chardev=c0') as g:
+        for n in range(256):
+            g.qmp('system_reset')
+            while machine.qmp.text.count('"RESET"') <= n:
+                g.qmp('query-status')   # the event may come before the reply
+        yield ('the primary console connects to the last one',
+               re.findall('.*console.*', g.log()), [])
+        yield from ended(g)
+
+
 def qtest(machine, device):
     """The one of xen-handoff-test's that needs KVM."""
     name = '/x86_64/xen-handoff/kvm/armed'
@@ -558,6 +583,8 @@ STORIES = {     # {name: story(machine, device)}
     'reboot': story(take_over, lives=3, shutdown=1),
     'reset-os': story(take_over, devices=[], lives=3, reset='system_reset'),
     'soft-reset-os': story(take_over, devices=[], lives=2, shutdown=5),
+    'no-ram': no_ram,
+    'console': console,
     'hotplug': hotplug,
     'in-flight': in_flight,
     'ipxe': ipxe,

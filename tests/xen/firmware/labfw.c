@@ -23,6 +23,7 @@
  *   gref        first grant reference (8, the first Linux uses, too); those
  *               from 512 on are in further pages of the grant table
  *   os-gref     the OS's first one; without it the same
+ *   no-ram      "1": the frames that are granted are of no RAM
  *   early-gref  first grant reference for the early devices; without it they
  *               use the OS's first and the late ones go on where they end
  *   persistent  "1": negotiate blkif's persistent grants
@@ -611,6 +612,7 @@ static bool live(void)
     first_gref = store_number("lab", "gref");
     first_gref = first_gref ? first_gref : 8;
     next_gref = first_gref;
+    grants_no_ram = option("no-ram");
     for (rounds = store_number("lab", "rounds"); rounds; rounds--) {
         one_round();
     }

@@ -444,6 +444,10 @@ static shared struct {
 } *grant_table;
 static u32 grant_frames;
 u32 next_gref;
+bool grants_no_ram;
+
+/* between the memory of a small guest and its devices */
+#define NO_RAM_FRAME 0xf0000
 
 #define FRAME_GRANTS (PAGE_SIZE / 8)
 
@@ -504,7 +508,8 @@ u32 grant(u16 domid, shared void *page)
         continue;
     }
     grant_table[next_gref].domid = domid;
-    grant_table[next_gref].frame = (u32)page / PAGE_SIZE;
+    grant_table[next_gref].frame = grants_no_ram ? NO_RAM_FRAME
+                                                 : (u32)page / PAGE_SIZE;
     mb();
     grant_table[next_gref].flags = 1;   /* permit access */
     return next_gref++;

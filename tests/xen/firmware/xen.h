@@ -201,6 +201,7 @@ u32 pages_used(void);
 void free_pages(u32 used);
 
 extern u32 next_gref;
+extern bool grants_no_ram;      /* frames that there are none of */
 
 u32 grant(u16 domid, shared void *page);
 
