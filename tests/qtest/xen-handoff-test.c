@@ -1859,7 +1859,7 @@ static void fault_among(const Fault *fault, unsigned int healthy)
     story_end(s);
 }
 
-/* Another domain writes without end: a busy backend is asked again all the same */
+/* Another domain writes without end: a busy backend is asked again even so */
 static void test_busy_among_writes(void)
 {
     Story *s = story(QXEN_HANDOFF ",timeout-ms=2000 ", "%s", "");
@@ -1876,7 +1876,7 @@ static void test_busy_among_writes(void)
     story_end(s);
 }
 
-/* QEMU stands still for longer than it waits; the backend has followed long ago */
+/* QEMU stands still for longer than it waits; the backend has followed then */
 static void test_standstill(void)
 {
     Story *s = story(QXEN_HANDOFF ",timeout-ms=100 ", "%s", "");
