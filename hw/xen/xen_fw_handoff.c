@@ -564,6 +564,12 @@ static void end_xenstore_reset(XenFwHandoff *s)
 
 static void let_go(XenFwHandoff *s);
 
+/* Is there anything of the firmware's, or was there in this life? */
+static bool had_firmware(XenFwHandoff *s)
+{
+    return s->tasks->len || xen_fw_handoff_ledger_ever_connected(s->ledger);
+}
+
 /* Free what there is of a handoff, done or not */
 static void drop_handoff(XenFwHandoff *s)
 {
@@ -583,7 +589,7 @@ static void end_handoff(void *opaque)
     for (guint i = 0; i < s->tasks->len; i++) {
         xen_fw_handoff_report_task(&s->report, g_ptr_array_index(s->tasks, i));
     }
-    if (s->tasks->len || xen_fw_handoff_ledger_ever_connected(s->ledger)) {
+    if (had_firmware(s)) {
         scrub_grants(s);
     }
     end_xenstore_reset(s);
@@ -642,8 +648,7 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
      * A firmware that asks for a teardown reads on, and an OS has its own.  One
      * that has closed its devices may have left its watches.
      */
-    if (announced && s->os == XEN_FW_HANDOFF_OS_ABSENT &&
-        (s->tasks->len || xen_fw_handoff_ledger_ever_connected(s->ledger)) &&
+    if (announced && s->os == XEN_FW_HANDOFF_OS_ABSENT && had_firmware(s) &&
         xen_guest_ops->xenstore_reset) {
         s->xenstore_reset = true;
         reset_xenstore(s, start + (int64_t)s->timeout_ms * SCALE_MS / 4);

@@ -228,7 +228,10 @@ static void restore_frontend(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
 
 /* --- one task ------------------------------------------------------------- */
 
-/* A task that was CLAIMED_BY_OS or found its frontend GONE has ended as that */
+/*
+ * A task that was CLAIMED_BY_OS or found its frontend GONE has ended as that,
+ * one with an error has FAILED
+ */
 static void finish(XenFwHandoffTeardown *t, XenFwHandoffTask *task,
                    XenFwHandoffTaskResult result)
 {
@@ -284,9 +287,7 @@ static void write_step(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
     } else {
         write_state(t, task, state, false, &task->error);
     }
-    if (task->error || !is_pending(task)) {
-        finish(t, task, XEN_FW_HANDOFF_FAILED);
-    } else if (arrived) {
+    if (task->error || !is_pending(task) || arrived) {
         finish(t, task, XEN_FW_HANDOFF_DONE);
     }
 }
