@@ -559,16 +559,22 @@ static void test_param_only_quick(void)
     story_end(s);
 }
 
+/* An OS that writes new keys over the firmware's connection */
+static QXenVbd *connect_over_firmware(Story *s)
+{
+    QXenConnect over = { .over = true, .no_wait = true };
+
+    firmware_boots_from(s, XVDA);
+    qxen_be_os(s->g);
+    return qxen_vbd_connect(s->g, XVDA, &over);
+}
+
 /* It takes the last disk over before anybody has read the parameter */
 static void test_param_only_first(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    QXenConnect over = { .over = true, .no_wait = true };
-    QXenVbd *vbd;
+    QXenVbd *vbd = connect_over_firmware(s);
 
-    firmware_boots_from(s, XVDA);
-    qxen_be_os(s->g);
-    vbd = qxen_vbd_connect(s->g, XVDA, &over);
     assert_counts(s, 0, 0, 0, 0);
     qtest_clock_step(s->qts, NANOSECONDS_PER_SECOND);
     assert_announcement(s, PARAMETER);
@@ -609,16 +615,12 @@ static void test_firmware_closes(void)
     story_end(s);
 }
 
-/* An OS that writes new keys over the firmware's connection, then announces */
+/* It does so, then announces itself */
 static void test_os_over_firmware(void)
 {
     Story *s = story(WITH_HANDOFF, ONE_DISK);
-    QXenConnect over = { .over = true, .no_wait = true };
-    QXenVbd *vbd;
+    QXenVbd *vbd = connect_over_firmware(s);
 
-    firmware_boots_from(s, XVDA);
-    qxen_be_os(s->g);
-    vbd = qxen_vbd_connect(s->g, XVDA, &over);
     announce(s);
     qxen_assert_states(s->g, XVDA, XenbusStateInitialised,
                        XenbusStateConnected);
