@@ -1,6 +1,7 @@
-# OVMF is stopped half-way through its own teardown.  The domain that has the backends of three
-# disks stands still, and dom0 answers in its place until OVMF gives up, in another state with
-# each.  Nobody may write to them: OVMF would wait for a flush before it begins.
+# OVMF is stopped half-way through its own teardown.  The domain that has the backends of four disks
+# stands still, and dom0 answers in its place until OVMF gives up three of them, in another state
+# with each.  It waits for the fourth's while we look: a quick machine's Linux would come before us.
+# Nobody may write to them: OVMF would wait for a flush before it begins.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
@@ -24,13 +25,14 @@ gives_it_up() {
     answer "$vbd" 4     # as it is
 }
 
-linux_disk 4 efi "DISKS=xvde,xvdf,xvdg,xvdh"
-driver_domain 5 6 7
+linux_disk 4 efi "DISKS=xvde,xvdf,xvdg,xvdh,xvdi"
+driver_domain 5 6 7 8
 # shellcheck disable=SC2034  # guest() reads it
 NUMBERS=4
 ovmf 'disk += [ "vdev=xvdf,access=ro,backend=driver,backendtype=phy,target=/dev/xvda",
     "vdev=xvdg,access=ro,backend=driver,backendtype=phy,target=/dev/xvdb",
-    "vdev=xvdh,access=ro,backend=driver,backendtype=phy,target=/dev/xvdc" ]'
+    "vdev=xvdh,access=ro,backend=driver,backendtype=phy,target=/dev/xvdc",
+    "vdev=xvdi,access=ro,backend=driver,backendtype=phy,target=/dev/xvdd" ]'
 loads xl pause driver
 gives_it_up 51792 6 &
 closing=$!
@@ -40,10 +42,12 @@ gives_it_up 51824 5 6 &
 wait $closing
 wait $closed
 wait $!
+await 60 "vbd/51840 in state 5" frontend_is_in 51840 5
 xl pause "$SCENARIO"
 xl unpause driver
-await 60 "the backend to be Closing" backend_is_in 51792 5
-await 60 "the backend to be Closed" backend_is_in 51808 6
+await 60 "the backend of vbd/51792 to be Closing" backend_is_in 51792 5
+await 60 "the backend of vbd/51808 to be Closed" backend_is_in 51808 6
+await 60 "the backend of vbd/51840 to be Closing" backend_is_in 51840 5
 snapshot halved
 xl unpause "$SCENARIO"
 first_line
