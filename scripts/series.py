@@ -112,6 +112,11 @@ def commit(tree, source, version):
         git(tree, 'tag', '-f', series)
 
     if version == WHOLE:
+        new = [f'--include={f}' for _, files in listed for f in files]
+        for file in (TOP / 'series').glob('*/*.patch'):
+            # what it changes in files of ours fits, also where a mirror
+            # lacks that version
+            git(tree, 'apply', '--check', '--cached', *new, str(file))
         for path in git(tree, 'diff', '--name-only', 'HEAD',
                         'whole').splitlines():
             die(f'{path} is not all in the series: see series/*')
