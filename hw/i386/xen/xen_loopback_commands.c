@@ -123,6 +123,11 @@ static int add_leaves(GList **leaves, const char *top, const char *below)
     return err;
 }
 
+static int by_name(const void *a, const void *b, void *unused)
+{
+    return strcmp(a, b);
+}
+
 /* What has nothing below it, sorted, relative to a path; 1: with its value */
 static void cmd_leaves(char **w, GString *result, Error **errp)
 {
@@ -130,7 +135,7 @@ static void cmd_leaves(char **w, GString *result, Error **errp)
     GList *leaves = NULL;
 
     cmd_errno(errp, add_leaves(&leaves, w[1], ""), w[1]);
-    leaves = g_list_sort(leaves, (GCompareFunc)strcmp);
+    leaves = g_list_sort_with_data(leaves, by_name, NULL);
     for (GList *l = leaves; l; l = l->next) {
         g_string_append_printf(result, "%s%s", result->len ? " " : "",
                                (char *)l->data);
