@@ -88,7 +88,8 @@ mkdir -p "$CACHE/log"
 one_at_a_time
 apt_setup
 # shellcheck disable=SC2086
-apt_install $PACKAGES ${TREE:+$NEWEST_PACKAGES}
+apt_install $PACKAGES
+[ -z "$TREE" ] || newest_needs
 fetch $WHOLE
 [ -z "$TREE" ] || {
     repository

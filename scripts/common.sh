@@ -112,7 +112,7 @@ debians() {
 apt_setup() {
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e $key ] || die "no $key: apt-get install debian-archive-keyring"
-    apt=$CACHE/apt${EXTRA:+-${EXTRA#* }}
+    apt=$CACHE/apt${EXTRA:+-${EXTRA% *}-${EXTRA#* }}
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
     # shellcheck disable=SC2016
     targets=$(unset APT_CONFIG; apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI) $(ORIGIN)' 'Created-By: Packages') ||

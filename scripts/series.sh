@@ -150,7 +150,7 @@ mkdir -p "$CACHE/log"
 one_at_a_time
 apt_setup
 # shellcheck disable=SC2086
-apt_install $PACKAGES $NEWEST_PACKAGES git perl python3-sphinx python3-sphinx-rtd-theme
+apt_install $PACKAGES git perl python3-sphinx python3-sphinx-rtd-theme
 identity
 passed=
 for v in $WHOLE $(cd "$TOP/series" && echo [0-9]*); do
@@ -159,7 +159,9 @@ for v in $WHOLE $(cd "$TOP/series" && echo [0-9]*); do
         continue
     }
     commits "$v"
-    [ "${1:-}" != check ] || check
+    [ "${1:-}" = check ] || continue
+    [ "$v" = "$WHOLE" ] || newest_needs
+    check
 done
 # shellcheck source=scripts/seabios.sh
 . "$TOP/scripts/seabios.sh"
