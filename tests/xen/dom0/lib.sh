@@ -552,6 +552,7 @@ ipxe() {
 
 # serve COMMAND...: a server of dom0's, until the scenario ends
 serve() {
+    command -v "$1" >/dev/null || fail "this lab has no $1: tests/xen/setup.sh others"
     "$@" >"$OUT/${1##*/}.log" 2>&1 &
     AFTER="${AFTER:-kill} $!"
 }
