@@ -16,7 +16,7 @@ turn() {
     int13_disk "$NUMBERS" t
     guest "$@"
     xl unpause "$SCENARIO"
-    await 200 "the test of INT 13h to end" said_done
+    await 600 "the test of INT 13h to end" said_done
     tr -d '\r' <"$OUT/firmware.log" | sed -n "s/^INT13: [0-9]* reads/$name &/p" >>"$OUT/speed.txt"
     destroy
     linux_disk "$NUMBERS" syslinux ''
@@ -24,7 +24,7 @@ turn() {
     guest "$@"
     read -r from _ </proc/uptime
     xl unpause "$SCENARIO"
-    wait_console 'Linux version' 230
+    wait_console 'Linux version' 900
     read -r to _ </proc/uptime
     echo "$name first line from $from to $to s" >>"$OUT/speed.txt"
     destroy
