@@ -78,7 +78,8 @@ WITH_DEVICE = ('-device xen-fw-handoff,id=fw-handoff,timeout-ms=30000 '
 # C's, and OCaml's, which Debian's dom0 has by default
 XENSTOREDS = 'xenstored', 'oxenstored'
 
-# No scenario waits longer without saying so; the rest is for a busy machine
+# No scenario is silent for longer, but for a wait of which it has said how long it
+# is at most; the rest is for a busy machine
 SILENCE = 330
 
 # How many times longer everybody waits, on a machine that is busier than that
@@ -249,7 +250,9 @@ class Console:
                 self.line(m[2])
 
     def line(self, text):
-        now = self.heard = time.monotonic()
+        now = time.monotonic()
+        m = re.search(r'\((\d+) s at most\)$', text)
+        self.heard = now + (int(m[1]) if m else 0)
         self.last = text
         if text == 'dom0 is up':
             self.boot_seconds = now - self.start
