@@ -106,9 +106,9 @@ def loaded(facts, reads):
 
 def walk(seen, states):
     """@states if @seen can be the same: xswatch shows a state that is soon
-    followed by another as that other one (see there)."""
+    followed by another as that next one (see there)."""
     same_walk = len(seen) == len(states) and all(
-        state in states[i:] for i, state in enumerate(seen))
+        state in states[i:i + 2] for i, state in enumerate(seen))
     return states if same_walk else seen
 
 
