@@ -112,11 +112,13 @@ def commit(tree, source, version):
         git(tree, 'tag', '-f', series)
 
     if version == WHOLE:
+        # what other versions change in files of ours, wherever a mirror lacks them
         new = [f'--include={f}' for _, files in listed for f in files]
         for file in (TOP / 'series').glob('*/*.patch'):
-            # what it changes in files of ours fits, also where a mirror
-            # lacks that version
-            git(tree, 'apply', '--check', '--cached', *new, str(file))
+            if subprocess.run(['git', 'apply', '--check', '--cached', *new,
+                               file], cwd=tree, check=False).returncode:
+                die(f'series/{file.parent.name}/{file.name} does not fit our '
+                    'files any more: write it anew')
         for path in git(tree, 'diff', '--name-only', 'HEAD',
                         'whole').splitlines():
             die(f'{path} is not all in the series: see series/*')
