@@ -115,7 +115,7 @@ struct XenFwHandoff {
 
     Notifier machine_done, written, callback, exit;
     QEMUBH *restricted;         /* arms once QEMU is */
-    QEMUBH *over;               /* what follows a handoff, behind the guest */
+    QEMUBH *over;               /* what follows a handoff */
     bool listening;             /* "written" is on xen-platform's list */
 
     /* while armed: from reset to the announcement */
@@ -562,8 +562,6 @@ static void end_xenstore_reset(XenFwHandoff *s)
     s->xenstore_reset = false;
 }
 
-static void let_go(XenFwHandoff *s);
-
 /* Is there anything of the firmware's, or was there in this life? */
 static bool had_firmware(XenFwHandoff *s)
 {
@@ -596,24 +594,12 @@ static void end_handoff(void *opaque)
     xen_fw_handoff_report_done(&s->report);
     if (s->announced) {
         set_state(s, XEN_FW_HANDOFF_STATE_DONE);
-        qemu_bh_schedule(s->over);
     } else {
         drop_handoff(s);
         set_state(s, XEN_FW_HANDOFF_STATE_ARMED);
         timer_mod(s->look_timer, 0);
-        publish(s);
     }
-    let_go(s);
-}
-
-/* The guest does not wait for this, also where its vCPU was not held */
-static void handoff_over(void *opaque)
-{
-    XenFwHandoff *s = opaque;
-
-    publish(s);
-    drop_handoff(s);
-    disarm(s);
+    qemu_bh_schedule(s->over);
 }
 
 static void begin_handoff(XenFwHandoff *s, bool announced)
@@ -815,17 +801,23 @@ static void held_write_free(HeldWrite *held)
     g_free(held);
 }
 
+/* A handoff is under way, or what it has held is not done yet */
+static bool is_holding(XenFwHandoff *s)
+{
+    return s->state == XEN_FW_HANDOFF_STATE_HANDING_OFF ||
+           !g_queue_is_empty(&s->held);
+}
+
 /* The handoff begins with this write, or was under way when it came */
 static bool take_or_hold(XenFwHandoff *s, Kind kind, const XenPlatformWrite *w)
 {
-    bool taken = s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF;
+    bool taken = !is_holding(s);
     HeldWrite *held;
 
     if (taken) {
         take_write(s, kind, w);
     }
-    if (s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF ||
-        !xen_guest_ops->vcpu_hold()) {
+    if (!is_holding(s) || !xen_guest_ops->vcpu_hold()) {
         return false;
     }
     held = g_new(HeldWrite, 1);
@@ -857,6 +849,26 @@ static void let_go(XenFwHandoff *s)
     }
     if (s->state != XEN_FW_HANDOFF_STATE_HANDING_OFF) {
         xen_guest_ops->vcpu_release();
+    }
+}
+
+/*
+ * In a bottom half that nobody polls for: a handoff may end while a disk
+ * drains, and the unplug that it has held may free that disk.  For what comes
+ * after let_go() the guest does not wait.
+ */
+static void handoff_over(void *opaque)
+{
+    XenFwHandoff *s = opaque;
+
+    let_go(s);
+    if (s->state == XEN_FW_HANDOFF_STATE_HANDING_OFF || !s->store.xsh) {
+        return;
+    }
+    publish(s);
+    if (s->state == XEN_FW_HANDOFF_STATE_DONE) {
+        drop_handoff(s);
+        disarm(s);
     }
 }
 
@@ -992,6 +1004,21 @@ static void xen_fw_handoff_reset_exit(Object *obj, ResetType type)
 }
 
 /*
+ * Code that stops the guest may be about to save it, and what a vCPU is held
+ * for cannot be saved half done.  On a real Xen the toolstack waits for the
+ * vCPU; here the end can be waited for, as with requests in flight.
+ */
+static void finish_handoffs(XenFwHandoff *s)
+{
+    do {
+        while (s->state == XEN_FW_HANDOFF_STATE_HANDING_OFF) {
+            aio_poll(qemu_get_aio_context(), true);
+        }
+        let_go(s);
+    } while (s->state == XEN_FW_HANDOFF_STATE_HANDING_OFF);
+}
+
+/*
  * A guest that was saved while its firmware ran still has to announce its OS.
  * HVM_PARAM_CALLBACK_IRQ alone does not show that: Xen's toolstack does not
  * save it, and an OS announces itself anew before it sets it again.
@@ -1000,6 +1027,9 @@ static void xen_fw_handoff_vm_state(void *opaque, bool running, RunState state)
 {
     XenFwHandoff *s = opaque;
 
+    if (!running && xen_guest_ops->events_in_drain) {
+        finish_handoffs(s);
+    }
     if (!running || !s->restored) {
         return;
     }

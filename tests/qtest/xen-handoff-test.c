@@ -1488,6 +1488,27 @@ static void test_held_stop_waits(void)
     story_end(s);
 }
 
+/*
+ * With QEMU's own Xen a handoff may end while a disk drains, perhaps the one
+ * that the write unplugs: what is held waits for the main loop
+ */
+static void test_held_in_drain(void)
+{
+    Story *s = story("-global xen-loopback.events-in-drain=on " WITH_HANDOFF,
+                     WITH_NIC);
+    g_autofree char *backend = held_by(s, XVDB);
+    g_autofree char *held = NULL;
+
+    qxen_out_begin(s->qts, 2, 0x10, 2);
+    assert_held(s);
+    held = qxen_ask(s->g, "write-polled %s/state 5", backend);
+    g_assert_cmpstr(held, ==, "1");
+    qxen_await_vcpu(s->qts);
+    g_assert_false(has_nic(s));
+    assert_counts(s, 1, 0, 0, 0);
+    story_end(s);
+}
+
 /* The administrator takes the device away that is waited for */
 static void test_held_unplug(void)
 {
@@ -3530,6 +3551,7 @@ int main(int argc, char **argv)
     qtest_add_func("/xen-handoff/held/reset", test_held_reset);
     qtest_add_func("/xen-handoff/held/stop", test_held_stop);
     qtest_add_func("/xen-handoff/held/stop-waits", test_held_stop_waits);
+    qtest_add_func("/xen-handoff/held/in-drain", test_held_in_drain);
     qtest_add_func("/xen-handoff/held/unplug", test_held_unplug);
     qtest_add_func("/xen-handoff/held/eject", test_held_eject);
     qtest_add_func("/xen-handoff/held/os", test_held_os);

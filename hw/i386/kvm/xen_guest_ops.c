@@ -7,13 +7,11 @@
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
-#include "block/aio-wait.h"
 #include "hw/core/cpu.h"
 #include "hw/xen/xen.h"
 #include "hw/xen/xen_backend_ops.h"
 #include "hw/xen/interface/hvm/params.h"
 #include "system/cpus.h"
-#include "system/runstate.h"
 
 #include "xen_evtchn.h"
 #include "xen_gnttab.h"
@@ -87,7 +85,6 @@ static void wait_for_release(CPUState *cpu, run_on_cpu_data unused)
     }
     /* the guest may eject a CPU that is held */
     held = g_slist_remove(held, cpu);
-    aio_wait_kick();
 }
 
 static bool emu_vcpu_hold(void)
@@ -109,20 +106,6 @@ static void emu_vcpu_release(void)
     for (GSList *l = released; l; l = l->next) {
         qemu_cpu_kick(l->data);
     }
-    aio_wait_kick();
-}
-
-/*
- * Code that stops the guest may be about to save it, and what a vCPU is held
- * for cannot be saved half done.  Events of QEMU's own xenstore are delivered
- * in the main AioContext, so the end can be waited for, as with requests in
- * flight.
- */
-static void emu_vm_state_changed(void *opaque, bool running, RunState state)
-{
-    if (!running) {
-        AIO_WAIT_WHILE_UNLOCKED(NULL, held);
-    }
 }
 
 static const struct guest_backend_ops emu_guest_ops = {
@@ -142,7 +125,6 @@ static void emu_init(void)
 {
     if (xen_mode == XEN_EMULATE && !xen_guest_ops) {
         xen_guest_ops = &emu_guest_ops;
-        qemu_add_vm_change_state_handler(emu_vm_state_changed, NULL);
     }
 }
 

@@ -23,7 +23,6 @@
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
-#include "block/aio-wait.h"
 #include "qapi/error.h"
 #include "hw/boards.h"
 #include "hw/qdev-properties.h"
@@ -32,7 +31,6 @@
 #include "hw/xen/interface/hvm/params.h"
 #include "system/qtest.h"
 #include "system/reset.h"
-#include "system/runstate.h"
 #include "xen_loopback.h"
 
 /* Where the guest has its grant table */
@@ -837,15 +835,6 @@ static bool lo_vcpu_hold(void)
 static void lo_vcpu_release(void)
 {
     lo->vcpu_held = false;
-    aio_wait_kick();
-}
-
-/* As QEMU's own Xen, where the events of xenstore come while that polls */
-static void lo_vm_state_changed(void *opaque, bool running, RunState state)
-{
-    if (!running && lo->events_in_drain) {
-        AIO_WAIT_WHILE_UNLOCKED(NULL, lo->vcpu_held);
-    }
 }
 
 static struct guest_backend_ops lo_guest_ops = {
@@ -924,13 +913,15 @@ static void xen_loopback_realize(DeviceState *dev, Error **errp)
     }
     lo_guest_ops.events_in_drain = s->events_in_drain;
     xen_guest_ops = &lo_guest_ops;
-    qemu_add_vm_change_state_handler(lo_vm_state_changed, NULL);
     xen_bus_init();
     lo_commands_init();
     qemu_register_resettable(OBJECT(s)); /* it is on no bus */
 }
 
-/* As in QEMU's own emulation of Xen; a wakeup is no reset of the guest */
+/*
+ * Of what QEMU's own Xen does at a reset, what the backends see; the rest is
+ * the test's to do.  A wakeup is no reset of the guest.
+ */
 static void xen_loopback_reset_hold(Object *obj, ResetType type)
 {
     if (XEN_LOOPBACK(obj) == lo && type == RESET_TYPE_COLD) {

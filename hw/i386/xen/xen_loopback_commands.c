@@ -78,6 +78,21 @@ static void cmd_guest_write_drained(char **w, GString *result, Error **errp)
     bdrv_drain_all();
 }
 
+static void cmd_vcpu_held(char **w, GString *result, Error **errp)
+{
+    g_string_printf(result, "%d", lo->vcpu_held);
+}
+
+/* As long as something comes of it, wait as a drain does: who is held then? */
+static void cmd_write_polled(char **w, GString *result, Error **errp)
+{
+    cmd_write(w, result, errp);
+    do {
+        lo_backends_run(NULL);
+    } while (aio_poll(qemu_get_aio_context(), false));
+    cmd_vcpu_held(w, result, errp);
+}
+
 static void cmd_read(char **w, GString *result, Error **errp)
 {
     char *value = lo_get(XBT_NULL, w[0], NULL);
@@ -476,11 +491,6 @@ static void cmd_port_writes(char **w, GString *result, Error **errp)
 }
 
 /* "1" while the test, which is the vCPU, must not go on */
-static void cmd_vcpu_held(char **w, GString *result, Error **errp)
-{
-    g_string_printf(result, "%d", lo->vcpu_held);
-}
-
 static void cmd_stat(char **w, GString *result, Error **errp)
 {
     unsigned int ops = 0;
@@ -504,6 +514,7 @@ static const struct {
     { "write", 2, cmd_write },
     { "guest-write", 2, cmd_guest_write },
     { "guest-write-drained", 2, cmd_guest_write_drained },
+    { "write-polled", 2, cmd_write_polled },
     { "write-later", 2, cmd_write_later },
     { "read", 1, cmd_read },
     { "ls", 1, cmd_ls },
