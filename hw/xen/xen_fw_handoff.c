@@ -83,6 +83,9 @@
  */
 #define MAX_REQUESTS 16
 
+/* QEMU stands still while the guest's connection to xenstore is reset */
+#define MAX_XENSTORE_RESET_MS 1000
+
 /*
  * How many of the guest's writes are looked at after the announcement, for what
  * else the OS says of itself.  Later ones cost nothing.
@@ -637,7 +640,8 @@ static void begin_handoff(XenFwHandoff *s, bool announced)
     if (announced && s->os == XEN_FW_HANDOFF_OS_ABSENT && had_firmware(s) &&
         xen_guest_ops->xenstore_reset) {
         s->xenstore_reset = true;
-        reset_xenstore(s, start + (int64_t)s->timeout_ms * SCALE_MS / 4);
+        reset_xenstore(s, start + MIN(s->timeout_ms / 4, MAX_XENSTORE_RESET_MS)
+                                      * (int64_t)SCALE_MS);
     }
     if (!s->tasks->len) {
         end_handoff(s);
@@ -958,14 +962,19 @@ static void xen_fw_handoff_machine_done(Notifier *n, void *data)
     listen_to_guest(s);
 }
 
-/* Unless it was saved armed, what is restored was handed off before */
+/*
+ * Unless it was saved armed, what is restored was handed off before.  A domain
+ * of Xen's that reboots is made anew, but before it ends its QEMU is reset: the
+ * parameter says that this is its OS still.
+ */
 static void begin_life(void *opaque)
 {
     XenFwHandoff *s = opaque;
 
+    s->done |= read_os(NULL) == XEN_FW_HANDOFF_OS_PRESENT;
     if (s->done) {
         set_state(s, XEN_FW_HANDOFF_STATE_DONE);
-    } else if (!s->store.root) {
+    } else if (!s->restored && !s->store.root) {
         arm(s);
     }
 }

@@ -3,7 +3,7 @@
  *
  * The ledger remembers of every frontend which keys the toolstack gave it and
  * what it looked like when the firmware had connected it.  It is fed by a
- * watch on the guest's device/ directory and asked once, at the announcement.
+ * watch on the guest's device/ directory and asked when a handoff begins.
  * When in doubt it says so: a connection of the firmware that is left alone
  * costs what it costs today, one of the OS that is torn down costs a disk.
  *

@@ -1081,6 +1081,11 @@ static void map_bar(Fuzz *f)
 
 static void reset(Fuzz *f)
 {
+    if (!param_fails(f)) {
+        /* it is the next guest's, or QEMU's own Xen clears it */
+        qxen_param(f->g, "0");
+        f->param = "0";
+    }
     qtest_system_reset(f->qts);
     map_bar(f);
     f->asked = 0;

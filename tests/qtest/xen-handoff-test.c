@@ -2974,6 +2974,26 @@ static void test_behind_the_guest(void)
     story_end(s);
 }
 
+/*
+ * Xen resets QEMU before it ends a domain that reboots: the OS is still there,
+ * and so is what is told of its handoff
+ */
+static void test_reset_with_os(void)
+{
+    const char *told = "done|product number 3 (Linux) at port 0x12|1|0|0|0";
+    Story *s = story(WITH_HANDOFF, ONE_DISK);
+
+    firmware_boots_from(s, XVDA);
+    announce(s);
+    qxen_be_os(s->g);
+    qxen_settle(s->g);
+    assert_node(s, told);
+    qtest_system_reset(s->qts);
+    assert_state(s, "done");
+    assert_node(s, told);
+    story_end(s);
+}
+
 /* Each connection costs xenstored at any write: one while armed, none after */
 static void test_connections(void)
 {
@@ -3559,6 +3579,7 @@ int main(int argc, char **argv)
 
     qtest_add_func("/xen-handoff/once/second", test_once);
     qtest_add_func("/xen-handoff/once/reset", test_reset);
+    qtest_add_func("/xen-handoff/once/reset-with-os", test_reset_with_os);
     qtest_add_func("/xen-handoff/once/wakeup", test_wakeup);
 
     for (size_t i = 0; i < ARRAY_SIZE(migrations); i++) {
