@@ -32,7 +32,8 @@
 /* Time reserved for restoring one frontend when its backend did not follow */
 #define RESTORE_US 1000
 
-/* If something comes later than this, the main loop stood still */
+/* How often to look whether the main loop stands still, and what is late */
+#define BEAT_MS 50
 #define LATE_MS 50
 
 static const struct {
@@ -59,8 +60,8 @@ struct XenFwHandoffTeardown {
     int64_t start, deadline;    /* ns, on the timer's clock */
     int64_t wake;               /* when the timer should come, 0: at once */
     int64_t alive;              /* when we were last asked to do something */
-    int64_t stood_still;        /* ns, since the timer last came */
-    bool advanced;              /* a task has, since then */
+    int64_t stood_still;        /* ns that the deadline has not been given */
+    bool advanced;              /* a task has, since the timer last came */
     int64_t ask_at;             /* again, a busy backend; 0: there is none */
 };
 
@@ -342,6 +343,7 @@ static void advance(XenFwHandoffTeardown *t, XenFwHandoffTask *task)
         return;
     }
     if (!backend_followed(task)) {
+        task->busy = false;
         return;
     }
     trace_xen_fw_handoff_backend_state(
@@ -396,9 +398,10 @@ static void note_standstill(XenFwHandoffTeardown *t)
 static void schedule(XenFwHandoffTeardown *t)
 {
     note_standstill(t);
-    t->wake = t->pending ? waits_until(t) : 0;
-    if (t->pending && t->ask_at) {
-        t->wake = MIN(t->wake, t->ask_at);
+    t->wake = 0;
+    if (t->pending) {
+        t->wake = MIN(waits_until(t), t->alive + BEAT_MS * SCALE_MS);
+        t->wake = t->ask_at ? MIN(t->wake, t->ask_at) : t->wake;
     }
     timer_mod(&t->timer, t->wake);
 }
@@ -470,9 +473,9 @@ static void teardown_timer(void *opaque)
     /* That ends: a task has few steps */
     if (t->advanced) {
         t->deadline += t->stood_still;
+        t->stood_still = 0;
+        t->advanced = false;
     }
-    t->advanced = false;
-    t->stood_still = 0;
     t->ask_at = 0;
     for (guint i = 0; i < t->tasks->len; i++) {
         XenFwHandoffTask *task = g_ptr_array_index(t->tasks, i);

@@ -125,7 +125,4 @@ void xen_fw_handoff_teardown_frontend_changed(XenFwHandoffTeardown *t,
  */
 void xen_fw_handoff_teardown_free(XenFwHandoffTeardown *t);
 
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(XenFwHandoffTeardown,
-                              xen_fw_handoff_teardown_free)
-
 #endif
