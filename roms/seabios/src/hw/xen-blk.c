@@ -460,11 +460,13 @@ xen_blk_setup(void)
     free(names);
     choose_vbds();
 
-    // All at once: a backend that hangs costs the time of one
+    // All at once: a backend that hangs costs the time of one.  Looking at them
+    // may take longer than that, if there is a CD: all are looked at once more.
     u32 end = timer_calc(CONNECT_TIMEOUT);
     struct xen_vbd_s *vbd;
-    int waiting;
+    int waiting, late;
     do {
+        late = timer_check(end);
         waiting = 0;
         hlist_for_each_entry(vbd, &Vbds, node) {
             if (!vbd->done)
@@ -472,7 +474,7 @@ xen_blk_setup(void)
             waiting |= !vbd->done;
         }
         xen_relax();
-    } while (waiting && !timer_check(end));
+    } while (waiting && !late);
     hlist_for_each_entry(vbd, &Vbds, node) {
         if (vbd->done)
             continue;
