@@ -63,7 +63,7 @@ class Log(unittest.TestCase):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             handoff_log.table(self.read(LOG)[1:])
-        head, line, skipped, timed_out = out.getvalue().splitlines()
+        head, line, timed_out, skipped = out.getvalue().splitlines()
         self.assertEqual(line.split(), [
             'web', '5', 'done', '0', '1', '0', '1', '0', '2000.5',
             *'unplug mask 0x3 at port 0x10'.split()])
@@ -100,6 +100,57 @@ class Log(unittest.TestCase):
             life, = self.read(armed + done.replace(was, number))
             self.assertEqual((life['ms'], life['handed off']), (None, 0))
         self.read(armed.replace('5', '1' * 5000))
+
+    def printed(self, lives):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            handoff_log.table(lives)
+        return out.getvalue().splitlines()
+
+    def test_terminal(self):
+        """Nor does it command the administrator's terminal."""
+        lives = self.read('qemu-dm: warning: xen-fw-handoff: \x1b[5A\x9b[J\n')
+        self.assertEqual(self.printed(lives)[2:], ['    ?[5A?[J'])
+
+    def test_without_end(self):
+        """Nor does it bury them, or use up the host's memory."""
+        line = 'qemu-dm: warning: xen-fw-handoff: x\n'
+        self.assertEqual(self.printed(self.read(line * 60))[-2:],
+                         ['    x', '    and 10 more, see its log'])
+        armed = 'qemu-dm: info: xen-fw-handoff: armed for domain 5\n'
+        n = handoff_log.MAX_LINES // len(armed)
+        self.assertEqual(len(self.read(armed * (n + 9))), n)
+
+    def test_follow(self):
+        """The end of a log that is rotated, and the new one from its start."""
+        say = 'qemu-dm: info: xen-fw-handoff: {}\n'.format
+        refused = 'qemu-dm: -device xen-fw-handoff: no\n'
+        with tempfile.TemporaryDirectory() as directory:
+            log = Path(directory) / 'qemu-dm-web.log'
+            log.write_text(say('before'))
+
+            def rotate():
+                with log.open('a') as f:
+                    f.write(say('last'))
+                log.rename(f'{log}.1')
+                log.write_text(say('new') + refused)
+
+            turns = [lambda: log.write_text(say('before') + say('more')),
+                     rotate, lambda: log.write_text(say('less'))]
+
+            def sleep(_):
+                if not turns:
+                    raise KeyboardInterrupt
+                turns.pop(0)()
+
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out), \
+                    contextlib.suppress(KeyboardInterrupt), \
+                    unittest.mock.patch.object(handoff_log.time, 'sleep',
+                                               sleep):
+                handoff_log.follow(lambda: [str(log)])
+        self.assertEqual(out.getvalue().splitlines(), [
+            f'web: {what}' for what in ('more', 'last', 'new', 'no', 'less')])
 
     def test_timestamp(self):
         life, = self.read('2026-11-21T12:00:00.000000Z qemu-dm: info: '
