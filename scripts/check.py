@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Compare the paths in README.md and CONTRIBUTING.md with the tree, for
-make check.  Prints what does not fit.
+make check.  Says what does not fit, and fails then.
 
 SPDX-License-Identifier: GPL-2.0-or-later
 """
@@ -8,6 +8,7 @@ SPDX-License-Identifier: GPL-2.0-or-later
 from pathlib import Path
 import re
 import subprocess
+import sys
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -38,13 +39,13 @@ def check_map():
         # NAME and the like stand for many
         if not re.search('[A-Z]{3}', Path(path).stem) or path.endswith('.md'):
             if not (TOP / path).exists():
-                print(f'{document}: there is no {path}')
+                yield f'{document}: there is no {path}'
     for path in files:
         if '/' in path and not path.startswith('.') and not any(
                 path == p or p.endswith('/') and path.startswith(p)
                 for p in named):
-            print(f'{path} is in no map')
+            yield f'{path} is in no map'
 
 
 if __name__ == '__main__':
-    check_map()
+    sys.exit('\n'.join(check_map()) or None)

@@ -12,6 +12,7 @@ while [ ! -e "$TOP/meson.build.patch" ]; do
 done
 ME=$(basename "$0" .sh)
 export LC_ALL=C
+trap 'exit 130' INT TERM        # what a trap of EXIT removes is removed then, too
 
 say() { printf '%s: %s\n' "$ME" "$*"; }
 die() { printf '%s: %s\n' "$ME" "$*" >&2; exit 1; }
@@ -92,7 +93,7 @@ logged() {
     done
     rc=0
     wait $pid || rc=$?
-    trap - INT TERM
+    trap 'exit 130' INT TERM
     [ $rc = 0 ] || {
         tail -n 20 "$log" | cut -c 1-200 >&2
         die "$what failed (status $rc); the whole log is $log"

@@ -91,11 +91,13 @@ each_builds() { # what was built once need not be built again
 style() {       # checkpatch.pl; get_maintainer.pl answers its question whether MAINTAINERS knows all files
     git -C "$work" checkout -q --force --detach xen-fw-handoff
     cd "$work"
-    scripts/checkpatch.pl "$SIGNOFF" --terse --no-summary base..xen-fw-handoff >"$CACHE/log/checkpatch.log" 2>&1 || :
+    scripts/checkpatch.pl "$SIGNOFF" --terse --no-summary base..xen-fw-handoff >"$CACHE/log/checkpatch.log" 2>&1 ||
+        grep -q 'ERROR:\|WARNING:' "$CACHE/log/checkpatch.log" ||
+        { tail "$CACHE/log/checkpatch.log" >&2; die "checkpatch.pl itself fails"; }
     ! grep 'ERROR:\|WARNING:' "$CACHE/log/checkpatch.log" | grep -v 'added, moved or deleted file' >&2 ||
         die "checkpatch.pl of $name has found these"
     for f in $(git diff --name-only --diff-filter=A base xen-fw-handoff); do
-        [ -n "$(scripts/get_maintainer.pl --nogit --nogit-fallback --nol -f "$f" 2>&1)" ] ||
+        [ -n "$(scripts/get_maintainer.pl --nogit --nogit-fallback --nol -f "$f")" ] ||
             die "MAINTAINERS knows nobody for $f: add a line to meson.build.patch"
     done
     cd "$TOP"

@@ -77,9 +77,13 @@ def environment(variant):
 
 def program(build, env, name, *args):
     """A test that prints TAP; one that prints none has failed."""
-    done = subprocess.run([name, *args], cwd=build, env=env, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=HANGS)
+    try:
+        done = subprocess.run([name, *args], cwd=build, env=env, text=True,
+                              errors='replace', stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=HANGS)
+    except subprocess.TimeoutExpired as e:
+        result(False, f'{name} hangs', f'\n{(e.stdout or b"")[-2000:]}')
+        return
     lines = re.findall(r'^(ok|not ok) \d+ (.*)$', done.stdout, re.M)
     for verdict, test in lines:
         result(verdict == 'ok', test)
@@ -180,7 +184,7 @@ def scenarios(host, name, expected):
                        '' if got == want else
                        f'\n    got    {got}\n    wanted {want}\n'
                        f'    see    {directory}')
-        except (KeyError, IndexError, TypeError, ValueError) as e:
+        except (LookupError, TypeError, ValueError, AttributeError) as e:
             result(False, f'{where}: the evidence is not complete',
                    f': {e!r}, see {directory}')
         green[host, scenario] = len(failures) == failed
@@ -253,7 +257,8 @@ def package():
     with tempfile.TemporaryDirectory() as work:
         subprocess.run(['dpkg-deb', '-x', ours, work], check=True)
         log = Path(work) / 'qemu-dm-readme.log'
-        shutil.copy(TOP / 'build/xen/package/readme/qemu-dm.log', log)
+        with contextlib.suppress(FileNotFoundError):    # the lab has failed
+            shutil.copy(TOP / 'build/xen/package/readme/qemu-dm.log', log)
         done = subprocess.run([f'{work}/usr/bin/xen-fw-handoff-log', '--json',
                                log], text=True, capture_output=True)
     seen = [[life[key] for key in ('guest', 'state', 'handed off', 'timed out',

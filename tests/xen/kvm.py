@@ -607,7 +607,7 @@ def verdicts(machine, name, device):
         for text, got, want in STORIES[name](machine, device):
             found.append((got == want, text,
                           f'\n    got    {got}\n    wanted {want}'))
-    except (Lost, OSError, KeyError, ValueError) as e:
+    except (Lost, OSError, LookupError, TypeError, ValueError) as e:
         found.append((False, NO_END, f': {e!r}'))
     return found
 

@@ -328,6 +328,10 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
     for gdb, and nobody is in a hurry.  Returns OK, SCENARIO_FAILED (its
     directory tells) or LAB_FAILED (nothing can be said about all scenarios).
     """
+    out = host.build / 'xen' / name
+    # whatever happens, nothing in it is of an earlier run
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     unknown = [n for n in names if script_of(n) not in scripts()]
     if unknown:
         say(f'no scenario {unknown[0]}; there are: {" ".join(scripts())}')
@@ -342,9 +346,6 @@ def run(name, names, dm_args='', timeout=None, say=print, keep=False,
         say('gdbserver is missing: apt install gdb gdbserver')
         return LAB_FAILED
     timeout = timeout or (86400 if gdb else default_timeout(names))
-    out = host.build / 'xen' / name
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     image = host.image.resolve()
     with contextlib.ExitStack() as stack:
         # setup.sh removes only images that nobody uses

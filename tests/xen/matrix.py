@@ -625,7 +625,7 @@ def memtest(facts):
 @scenario(('Backend', 'never answers, alone and beside healthy ones'))
 def hang(facts):
     before = facts['before']
-    bound = 8
+    bound = 20
     yield from chk.firmware_connected(before, chk.ALL)
     yield from chk.handed_off(before, 'announced', chk.ALL)
     yield from chk.timed_out(before, 'announced',
@@ -655,7 +655,7 @@ def held(facts):
     yield ('a paused guest stood still when the handoff was over',
            facts['snapshots']['paused']['point'], 'firmware')
     yield from chk.handed_off(facts, 'announced', chk.ALL)
-    yield from chk.timed_out(facts, 'announced', {'vbd/51744': 4}, 40)
+    yield from chk.timed_out(facts, 'announced', {'vbd/51744': 4}, 60)
     yield from chk.said(facts,
                         '3 handed off, 1 timed out, 0 failed, 0 skipped')
     yield from chk.os_works(facts, chk.ALL)

@@ -5,7 +5,7 @@
 
 # as long as healthy backends may take here
 # shellcheck disable=SC2034  # guest() reads it
-DM_ARGS=', "-device", "xen-fw-handoff,id=fw-handoff,timeout-ms=8000"'
+DM_ARGS=', "-device", "xen-fw-handoff,id=fw-handoff,timeout-ms=20000"'
 
 hand_off() { through firmware; announced; resume 'announced'; }
 

@@ -6,7 +6,7 @@
 # shellcheck shell=dash
 
 # shellcheck disable=SC2034  # guest() reads it
-DM_ARGS=', "-device", "xen-fw-handoff,id=fw-handoff,timeout-ms=40000"'
+DM_ARGS=', "-device", "xen-fw-handoff,id=fw-handoff,timeout-ms=60000"'
 
 # meanwhile [QMP'S OPTION...]: what COM1's scratch register has, as QEMU's monitor says before the
 # handoff ends
@@ -33,7 +33,7 @@ meanwhile -n 50
 reported held
 meanwhile
 xl pause "$SCENARIO"
-await 60 "the handoff's end" frontend_is 1
+await 90 "the handoff's end" frontend_is 1
 snapshot 'paused'
 xl unpause "$SCENARIO"
 announced

@@ -18,6 +18,8 @@ as_administrator
 destroy
 
 dpkg() { PATH="/usr/bin:$PATH" /usr/bin/dpkg --force-bad-path "$@" qemu-system-xen-fw-handoff; }
+state=$(dpkg-query -W -f '${Status}' qemu-system-xen-fw-handoff)
+[ "$state" = 'install ok installed' ] || fail "dpkg says of the package: $state"
 dpkg --remove
 dpkg --purge
 {
