@@ -385,9 +385,9 @@ def of_a_herd(args):
         sys.exit(f'bench: herd.py ended with status {done.returncode}')
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     table('Guests that announce their OS at once, with two disks and a NIC each: '
-          "xenstored's processor time",
+          "xenstored's processor time, and when all are through",
           ['', 'guests', 'ms per handoff', 'us per write of anybody',
-           'without the device', 'seconds in all'],
+           'without the device', 'seconds until all are through'],
           [[row['xenstored'], str(row['guests']), row['handoff_ms'],
             row['write_us_with'], row['write_us_without'],
             row['all_seconds']] for row in rows])

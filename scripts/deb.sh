@@ -51,7 +51,8 @@ MAINTAINER=$(git -C "$TOP" log -1 --format='%an <%ae>')
 tree=$work/tree
 cp -r "$TOP/packaging" "$tree"
 cp "$TOP/build/qemu/build-deb/qemu-system-i386" "$TOP/build/bios-256k.bin" "$TOP/scripts/xen-fw-handoff-log" \
-    "$TOP/CHANGELOG.md" "$TOP/docs/toolstacks.md" "$TOP/docs/stub-domains.md" "$TOP/docs/specs/xen-fw-handoff.txt" "$tree"
+    "$TOP/CHANGELOG.md" "$TOP/docs/toolstacks.md" "$TOP/docs/stub-domains.md" "$TOP/docs/specs/xen-fw-handoff.txt" \
+    "$TOP/tests/xen/guest/stub" "$tree"
 sphinx-build -q -W -b man "$TOP/packaging" "$work/man"
 cp "$work/man/xen-fw-handoff.7" "$tree"
 sed 1d "$TOP/build/qemu/debian/copyright" >>"$tree/debian/copyright"

@@ -363,10 +363,10 @@ static void print_connection(Monitor *mon, const XenFwHandoffConnection *c)
                        "the device.\n", ms, backend);
         break;
     case XEN_FW_HANDOFF_RESULT_FAILED:
-        monitor_printf(mon, "FAILED after %.1f ms: xenstore refused "
-                       "something, QEMU's log says what.\n"
-                       "    Check xenstored.  The guest may lack this device "
-                       "and others: reboot it.\n", ms);
+        monitor_printf(mon, "FAILED after %.1f ms: it could not be "
+                       "restored in xenstore, QEMU's log\n"
+                       "    says why.  The guest may lack this device and "
+                       "others: reboot it.\n", ms);
         break;
     case XEN_FW_HANDOFF_RESULT_SKIPPED:
         monitor_printf(mon, "skipped: %s\n", why_skipped(c));
