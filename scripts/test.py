@@ -2,8 +2,8 @@
 """Run all tests: make test.
 
 Unit tests, qtests and some rounds of fuzz first, then a guest that floods a
-real xenstored, then guests on QEMU's own Xen and on a real one: most on the
-first --host, a single handoff on each other.
+real xenstored and a QEMU that is broken into, then guests on QEMU's own Xen
+and on a real one: most on the first --host, a single handoff on each other.
 One line per check, the last line is "N passed, N failed".  With names of
 scenarios as arguments only those guests: scripts/test.py naive mixed.  With
 --quick no Xen; with --variant no Xen either, on another build of QEMU.  With
@@ -316,7 +316,9 @@ def main():
             quick(args.variant, args.rounds)
         if not args.quick and args.variant == 'plain':
             if not args.scenario:
-                program(TOP, dict(os.environ), 'tests/xenstored/flood.py')
+                for name in 'flood', 'filter':
+                    program(TOP, dict(os.environ),
+                            f'tests/xenstored/{name}.py')
                 kvm.run(kvm.SHORT, result)
             short = {host: matrix.SHORT[:1] for host in hosts}
             short[hosts[0]] = matrix.SHORT
