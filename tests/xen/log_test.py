@@ -115,8 +115,8 @@ class Log(unittest.TestCase):
     def test_without_end(self):
         """Nor does it bury them, or use up the host's memory."""
         line = 'qemu-dm: warning: xen-fw-handoff: x\n'
-        self.assertEqual(self.printed(self.read(line * 60))[-2:],
-                         ['    x', '    and 10 more, see its log'])
+        self.assertEqual(self.printed(self.read(line * 60))[2:],
+                         ['    x'] * 50 + ['    and 10 more, see its log'])
         armed = 'qemu-dm: info: xen-fw-handoff: armed for domain 5\n'
         n = handoff_log.MAX_LINES // len(armed)
         self.assertEqual(len(self.read(armed * (n + 9))), n)
@@ -151,6 +151,32 @@ class Log(unittest.TestCase):
                 handoff_log.follow(lambda: [str(log)])
         self.assertEqual(out.getvalue().splitlines(), [
             f'web: {what}' for what in ('more', 'last', 'new', 'no', 'less')])
+
+    def test_renamed(self):
+        """A log that has gone since it was listed, and a link to nowhere."""
+        with tempfile.TemporaryDirectory() as directory:
+            web = Path(directory) / 'qemu-dm-web.log'
+            gone = Path(directory) / 'qemu-dm-gone.log'
+            web.write_text(LOG)
+            (web.parent / 'qemu-dm-link.log').symlink_to('nowhere')
+            getmtime = os.path.getmtime
+
+            def renamed(path):
+                gone.unlink(missing_ok=True)
+                return getmtime(path)
+
+            gone.write_text(LOG)
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out), \
+                    unittest.mock.patch.multiple(
+                        handoff_log, LOGS=f'{directory}/qemu-dm-*.log',
+                        xenstore=lambda *_: ''), \
+                    unittest.mock.patch('sys.argv', ['xen-fw-handoff-log']), \
+                    unittest.mock.patch('os.path.getmtime', renamed):
+                handoff_log.main()
+        self.assertEqual([line.split()[0] for line in
+                          out.getvalue().splitlines()],
+                         ['GUEST', 'web', 'vbd/51712:', 'vif/0:'])
 
     def test_timestamp(self):
         life, = self.read('2026-11-21T12:00:00.000000Z qemu-dm: info: '
