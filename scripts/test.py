@@ -82,7 +82,8 @@ def program(build, env, name, *args):
                               errors='replace', stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=HANGS)
     except subprocess.TimeoutExpired as e:
-        result(False, f'{name} hangs', f'\n{(e.stdout or b"")[-2000:]}')
+        result(False, f'{name} hangs', '\n' +
+               (e.stdout or b'')[-2000:].decode(errors='replace'))
         return
     lines = re.findall(r'^(ok|not ok) \d+ (.*)$', done.stdout, re.M)
     for verdict, test in lines:

@@ -10,7 +10,7 @@
  * Whose a connection is, the ledger knows (xen_fw_handoff_ledger.c); how a
  * backend is made to let go, the teardown (xen_fw_handoff_teardown.c).  A write
  * to port 0x10 takes this way: platform_written(), announce(), begin_handoff()
- * and, when the teardown is done, end_handoff().
+ * and, when the teardown is done, end_handoff() and handoff_over().
  * docs/specs/xen-fw-handoff.rst says what the guest can rely on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

@@ -338,7 +338,8 @@ async def flood(rig, requests, seconds, report):
 
 
 async def sees(rig):
-    """Whether the device sees a new connection, or says that it cannot."""
+    """The device sees a new connection, or says that it cannot: in the end,
+    or run() does not end."""
     await rig.xs.give(f'{CLASS}/51728', '', GUEST)
     await rig.xs.give(f'{CLASS}/51728/state', '4', GUEST)
     while True:

@@ -78,6 +78,7 @@ static void cmd_guest_write_drained(char **w, GString *result, Error **errp)
     bdrv_drain_all();
 }
 
+/* "1" while the test, which is the vCPU, must not go on */
 static void cmd_vcpu_held(char **w, GString *result, Error **errp)
 {
     g_string_printf(result, "%d", lo->vcpu_held);
@@ -490,7 +491,6 @@ static void cmd_port_writes(char **w, GString *result, Error **errp)
     cmd_race_end(NULL, result, NULL);
 }
 
-/* "1" while the test, which is the vCPU, must not go on */
 static void cmd_stat(char **w, GString *result, Error **errp)
 {
     unsigned int ops = 0;
