@@ -505,7 +505,7 @@ int13_through() {
     event started
     xl unpause "$SCENARIO"
     for point in "$@"; do
-        checkpoint_scratch "$point" 300
+        checkpoint_scratch "$point" 600
         snapshot "$point"
         [ "$point" != announced ] || [ -z "$DM_ARGS" ] || reported announced
         resume_scratch "$point"

@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 
-reach() {   # reach POINT: and wait there without taking dom0's processor
+wait_at() { # wait_at POINT: without taking dom0's processor
     checkpoint "$1" 120
     xl pause "$SCENARIO"
-    snapshot "$1"
-    resume "$1"
 }
+look_at() { snapshot "$1"; resume "$1"; }
+reach() { wait_at "$1"; look_at "$1"; }
 
 OTHERS='other1 other2 other3'
 for one in '' $OTHERS; do
@@ -25,9 +25,14 @@ done
 xl unpause four
 # shellcheck disable=SC2086  # all of them
 wait $commands
+# all of them before the first look: those that wait for theirs would take dom0's processor
 for one in '' $OTHERS; do
     select_guest "$one"
-    reach announced
+    wait_at announced
+done
+for one in '' $OTHERS; do
+    select_guest "$one"
+    look_at announced
 done
 for one in '' $OTHERS; do
     select_guest "$one"
