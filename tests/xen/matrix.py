@@ -918,7 +918,7 @@ INT13 = {
     'three': ('three, of blkback and qdisk, one read-only', [4, 5, 6],
               [XVDE, XVDF, 'vbd/51808']),
     'driver-domain': ('a driver domain', [0], ['vbd/51712']),
-    'ide': ('IDE of the stock BIOS, as the yardstick', [0], []),
+    'ide': ('IDE of the stock BIOS, as the yardstick', [0, 1], []),
 }
 
 

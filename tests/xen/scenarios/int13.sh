@@ -1,5 +1,5 @@
 # A battery for INT 13h, on disks of several kinds (VARIANT) of the BIOS under test, and on
-# an emulated one of the stock BIOS as the yardstick.  Before it the BIOS boots a second time, by
+# emulated ones of the stock BIOS as the yardstick.  Before it the BIOS boots a second time, by
 # INT 19h; after it an OS announces itself.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -13,7 +13,7 @@ blkback) KIND=kernel ;;
 qdisk) KIND=qemu ;;
 three) NUMBERS="4 5 6" READ_ONLY=6 ;;
 driver-domain) NUMBERS=0 ;;
-ide) NUMBERS=0 BIOS=$STOCK ;;
+ide) NUMBERS="0 1" BIOS=$STOCK ;;
 esac
 }
 [ -n "$BIOS" ] || bios
